@@ -1,0 +1,127 @@
+"""Whether a token is good, for services that cannot verify one themselves (RFC 7662).
+
+An answer is about tokens of this facility only, and goes to the token's user, its holder, the service it is for, and admins: to
+anybody else every token is inactive (§4), because what a token says is nobody else's business. Active means that it verifies,
+has not run out, and is not withdrawn; its scope is what narrowings left. One that was narrowed in a way that no scope can say,
+to a network or a number of uses, is inactive: a service that goes by this answer could not keep to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from certauth.bundles import VerifiedPeer
+from certauth.clock import Clock
+from certauth.encoding import b64url, from_b64url, strict_json
+from certauth.enrolment import EnrolledRight
+from certauth.errors import TokenError
+from certauth.names import Kind, TrustDomain
+from certauth.revocation import RevocationKind, RevocationSet
+from certauth.tokens import TrustedTokenKey, VerifiedToken, verify
+from signer import entries
+from signer.exchange import narrowed_rights, usable_from, usable_until
+from signer.oauth import scope_text
+from signer.rows import StoredToken
+from signer.store import Store
+from signer.withdrawals import Withdrawals
+
+Answer = dict[str, object]
+
+_INACTIVE: Mapping[str, object] = {"active": False}
+
+
+class Introspecting:
+    """Answers about tokens. Holds no state of its own."""
+
+    def __init__(
+        self,
+        *,
+        domain: TrustDomain,
+        issuer: str,
+        admins: Collection[str],
+        roots: Mapping[str, TrustedTokenKey],
+        store: Store,
+        withdrawals: Withdrawals,
+        clock: Clock,
+    ) -> None:
+        self._domain = domain
+        self._issuer = issuer
+        self._admins = admins
+        self._roots = roots
+        self._store = store
+        self._withdrawals = withdrawals
+        self._clock = clock
+
+    def answer(self, token: str, *, peer: VerifiedPeer) -> Answer:
+        """The members of RFC 7662 §2.2. Raises ``StoreError`` if it cannot be known whether the token was withdrawn."""
+        stored = self._store.token_with_digest(entries.token_digest(token))
+        revocations = self._withdrawals.revocations(self._domain)
+        if revocations is None:
+            return dict(_INACTIVE)
+        found = self._jwt(token, stored, revocations) if stored is not None else self._biscuit(token, revocations)
+        if found is None or not self._concerns(found, peer):
+            return dict(_INACTIVE)
+        return found
+
+    def _concerns(self, found: Answer, peer: VerifiedPeer) -> bool:
+        if str(peer.principal) in {found["sub"], *self._admins} or peer.fingerprint == _holder(found):
+            return True
+        audience = found["aud"]
+        mine = peer.principal.domain == self._domain and peer.principal.kind is Kind.SERVICE
+        return mine and isinstance(audience, list) and peer.principal.id in audience
+
+    def _biscuit(self, text: str, revocations: RevocationSet) -> Answer | None:
+        try:
+            token = verify(text, self._roots, attesters=None)
+        except TokenError:
+            return None
+        now, ends = self._clock(), usable_until(token)
+        withdrawn = revocations.token(
+            kid=token.kid,
+            jti=token.jti,
+            user=token.user,
+            issued_at=token.issued_at,
+            block_ids=token.block_ids,
+            certificates=(token.peer_fingerprint, *(handed.to.fingerprint for handed in token.hand_overs)),
+        )
+        rights = narrowed_rights(token)
+        if withdrawn is not None or rights is None or not usable_from(token) <= now < ends:
+            return None
+        return self._members(token, rights) | {"exp": int(ends.timestamp())}
+
+    def _members(self, token: VerifiedToken, rights: Iterable[EnrolledRight]) -> Answer:
+        return {
+            "active": True,
+            "iss": self._issuer,
+            "sub": token.user,
+            "aud": list(token.audience),
+            "iat": int(token.issued_at.timestamp()),
+            "nbf": int(token.not_before.timestamp()),
+            "jti": token.jti,
+            "token_type": "Bearer",
+            "scope": scope_text((right.service, right.operation, right.path) for right in rights),
+            "cnf": {"x5t#S256": b64url(bytes.fromhex(token.holder))},
+            "groups": list(token.groups),
+            "assurance": token.assurance,
+        }
+
+    def _jwt(self, text: str, stored: StoredToken, revocations: RevocationSet) -> Answer | None:
+        """What a JWT of ours says. Its very bytes are those that were minted, so its signature need not be checked again."""
+        row, now = stored.row, self._clock()
+        withdrawn = revocations.named(RevocationKind.CERTIFICATE, row.peer_fingerprint) or revocations.token(
+            kid=row.kid, jti=row.jti, user=str(row.principal), issued_at=row.issued_at, block_ids=(), certificates=()
+        )
+        parents = [revocations.named(RevocationKind(kind), value) for kind, value in row.ends_with]
+        if withdrawn is not None or any(parents) or now >= row.expires_at:
+            return None
+        claims: Any = strict_json(from_b64url(text.split(".")[1]))
+        return {"active": True, "token_type": "Bearer", **claims}
+
+
+def _holder(found: Answer) -> str | None:
+    match found.get("cnf"):
+        case {"x5t#S256": str(thumbprint)}:
+            return from_b64url(thumbprint).hex()
+        case _:
+            return None
