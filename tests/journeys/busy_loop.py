@@ -1,0 +1,4 @@
+"""Nothing but work, until killed: the neighbours of ``test_busy.py``."""
+
+while True:
+    pass
