@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ KEPT_BEYOND = timedelta(minutes=10)
 """How much longer than its token a counter is kept, should a clock go back."""
 _PRUNE_EVERY = timedelta(minutes=1)
 _PRUNED_AT_ONCE = 10_000
+_RETRY_SECONDS = 0.01
 _VERSION = 1
 _PAGE = 4096
 
@@ -111,7 +113,7 @@ class UseFile:
         connection = sqlite3.connect(self._path, timeout=self._busy, isolation_level=None, check_same_thread=False)
         try:
             file = self._identity()
-            connection.execute("PRAGMA journal_mode = WAL")
+            self._set_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA max_page_count = {self._max_pages}")
             connection.execute("BEGIN IMMEDIATE")
@@ -132,6 +134,19 @@ class UseFile:
             connection.close()
             raise
         return _Open(connection, file, os.getpid())
+
+    def _set_wal(self, connection: sqlite3.Connection) -> None:
+        """Switch the file to WAL. Of two processes that first open it at once, SQLite turns one away without waiting."""
+        deadline = time.monotonic() + self._busy
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return
 
     def _identity(self) -> tuple[int, int] | None:
         """Which file the path names; ``None`` if there is none."""

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -99,6 +100,7 @@ def test_the_file_is_private_and_every_use_synced(file: UseFile, tmp_path: Path)
 
 WORKER = """
 import sys
+import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from policy.counting import Reserved
@@ -184,6 +186,27 @@ def test_the_race_is_real(tmp_path: Path) -> None:
         tell(process)
     assert sum(int(said(process)) for process in started) == 2
     ended(started)
+
+
+@pytest.mark.parametrize("let_go", [True, False])
+def test_processes_that_first_open_the_file_at_once_wait_for_each_other(tmp_path: Path, let_go: bool) -> None:
+    """SQLite turns away, without waiting, whoever would switch a file to WAL while another begins to write it."""
+    path = tmp_path / "uses.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    counter = UseFile(path, busy_seconds=60 if let_go else 0.05)
+    if let_go:
+        release = threading.Timer(0.2, lambda: other.execute("ROLLBACK"))
+        release.start()
+        counter.start()
+        release.join()
+        assert counted(use(counter, {N1: 1})) == {N1: 1}
+    else:
+        with pytest.raises(StoreError) as refused:
+            counter.start()
+        assert refused.value.code == "uses-unavailable"
+    counter.close()
+    other.close()
 
 
 def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
