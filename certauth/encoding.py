@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 _NOT_CANONICAL = "canonical JSON holds only null, booleans, strings, integers below 2^53, lists and objects with ASCII keys"
 _MAX_INT = 2**53
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
 Json = None | bool | int | str | list["Json"] | dict[str, "Json"]
 
 
@@ -53,7 +55,7 @@ def canonical_json(value: Mapping[str, object] | Sequence[object]) -> bytes:
     differ, and a log whose bytes depend on the library proves nothing.
     """
     _check(value)
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def _check(value: object) -> None:

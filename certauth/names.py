@@ -15,6 +15,8 @@ from certauth.errors import RequestError
 
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}")
+MAX_NAME = 128
+"""Characters of a group, role or project."""
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -85,3 +87,8 @@ def label(text: str, what: str) -> str:
     if not _LABEL.fullmatch(text) or ".." in text:
         raise RequestError("bad-name", f"{text[:80]!r} cannot be {what}", hint="use a-z, 0-9 and . _ -, at most 64")
     return text
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` can be a group, role or project: 1 to 128 printable characters."""
+    return 0 < len(text) <= MAX_NAME and text.isprintable()

@@ -19,6 +19,7 @@ from certauth.encoding import from_b64url, strict_json
 from certauth.errors import ProofError, UnavailableError
 from certauth.identity import roca
 from certauth.keys import PublicKey
+from certauth.small_order import is_small_order
 
 MAX_JWKS: Final = 1024 * 1024
 MAX_KEYS: Final = 64
@@ -208,10 +209,14 @@ def _read_ec(document: Mapping[str, object]) -> tuple[PublicKey, frozenset[str]]
 
 
 def _read_okp(document: Mapping[str, object]) -> tuple[PublicKey, frozenset[str]]:
-    """Ed25519 (RFC 8037)."""
+    """Ed25519 (RFC 8037), and not one of the eight points for which anybody can sign."""
     if document.get("crv") != "Ed25519":
         raise _Unusable("its curve is not Ed25519")
-    return ed25519.Ed25519PublicKey.from_public_bytes(from_b64url(_text(document, "x"))), frozenset({"EdDSA"})
+    encoded = from_b64url(_text(document, "x"))
+    public_key = ed25519.Ed25519PublicKey.from_public_bytes(encoded)
+    if is_small_order(encoded):
+        raise _Unusable("ALARM: anybody can sign for it (a point of small order)")
+    return public_key, frozenset({"EdDSA"})
 
 
 _READERS: Final[Mapping[str, Callable[[Mapping[str, object]], tuple[PublicKey, frozenset[str]]]]] = {

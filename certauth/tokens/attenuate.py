@@ -22,7 +22,7 @@ from certauth.tokens.blocks import Block
 from certauth.tokens.codec import decode, encode, from_text, to_text
 from certauth.tokens.lint import lint
 from certauth.tokens.signing import Entropy, append
-from certauth.tokens.vocabulary import MemberOf, Narrowing, datalog_version
+from certauth.tokens.vocabulary import MemberOf, Narrowing, datalog_version, is_text
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -111,7 +111,7 @@ def narrowed_to(
     than that, and to allow either on both would be wider than what was asked.
     """
     wanted = [("read", path) for path in _names(read) or ()] + [("write", path) for path in _names(write) or ()]
-    wanted += _given(rights) or ()
+    wanted += _pairs(rights)
     operations = tuple(dict.fromkeys(operation for operation, _ in wanted))
     paths = tuple(dict.fromkeys(path for _, path in wanted))
     if set(product(operations, paths)) != set(wanted):
@@ -140,6 +140,16 @@ def narrowed_to(
 
 def _names(given: Names | None) -> tuple[str, ...] | None:
     return (given,) if isinstance(given, str) else _given(given)
+
+
+def _pairs(rights: Iterable[tuple[str, str]] | None) -> tuple[tuple[str, str], ...]:
+    """The pairs; a text is none, though it can be two letters."""
+    found = _given(rights) or ()
+    if any(is_text(pair) or len(pair) != 2 for pair in found):
+        raise UsageError(
+            "bad-narrowing", "rights are pairs of an operation and a path", hint='a list: rights=[("read", "/data/")]'
+        )
+    return found
 
 
 def _given(values: Iterable[Value] | None) -> tuple[Value, ...] | None:

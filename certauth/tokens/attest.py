@@ -23,6 +23,7 @@ from datetime import datetime
 from certauth.encoding import b64url, from_b64url
 from certauth.errors import TokenError, UsageError
 from certauth.keys import SigningKey
+from certauth.names import is_name
 from certauth.tokens.blocks import Block
 from certauth.tokens.codec import MAX_BYTES, MAX_TEXT, WHOLE, decode, encode
 from certauth.tokens.conditions import Window, membership
@@ -35,7 +36,6 @@ from certauth.tokens.signing import (
     third_party_answer,
     third_party_request,
 )
-from certauth.tokens.vocabulary import is_name
 
 _REQUEST, _ANSWER = "certauth-request:", "certauth-answer:"
 _TEXT = re.compile(r"[A-Za-z0-9_-]+")
@@ -61,11 +61,11 @@ def attest(request: bytes, *, key: SigningKey, groups: Sequence[str], expires_at
     ``KeyMaterialError`` (``bad-key``) for a key other than Ed25519 or P-256.
     """
     named = tuple(dict.fromkeys(groups))
-    if not 1 <= len(named) <= MAX_VOUCHED or not all(map(is_name, named)):
+    if isinstance(groups, str) or not 1 <= len(named) <= MAX_VOUCHED or not all(map(is_name, named)):
         raise UsageError(
             "bad-attestation",
-            f"one vouches for 1 to {MAX_VOUCHED} groups, each of 1 to 128 printable characters",
-            hint="certauth token attest --group run7",
+            f"one vouches for a list of 1 to {MAX_VOUCHED} groups, each of 1 to 128 printable characters",
+            hint="certauth token attest --group run7, or in Python groups=['run7']",
         )
     if expires_at.tzinfo is None or expires_at.timestamp() < 0:
         raise UsageError(

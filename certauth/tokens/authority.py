@@ -16,8 +16,6 @@ from certauth.tokens.blocks import Block
 from certauth.tokens.conditions import Peer, Services, Window
 from certauth.tokens.vocabulary import AMBIENT, MAX_DATE, MAX_DEPTH, PLURAL, PROFILE, SINGLE, Right, is_jti
 
-_FORMS = SINGLE | PLURAL
-
 
 class Authority(NamedTuple):
     """What an authority block states, checked for form. Times are POSIX seconds."""
@@ -42,22 +40,22 @@ def read_authority(block: Block) -> Authority:
 
     Raises ``TokenError``: ``lint-ambient``, ``lint-fact``, ``lint-authority``.
     """
-    found: dict[str, list[tuple[Any, ...]]] = {}
+    single: dict[str, Any] = {}
+    plural: dict[str, list[tuple[Any, ...]]] = {"group": [], "role": [], "project": [], "right": []}
+    twice = False
     for name, terms in block.facts:
-        if tuple(map(type, terms)) != _FORMS.get(name):
-            if name in AMBIENT:
-                raise _refused("lint-ambient", f"states {name}, which only an enforcement point may")
-            raise _refused("lint-fact", "states something that the profile does not know, or not in this form")
-        if (known := found.get(name)) is None:
-            found[name] = [terms]
+        if (form := SINGLE.get(name)) is not None and len(terms) == 1 and type(terms[0]) is form[0]:
+            twice |= name in single
+            single[name] = terms[0]
+        elif (form := PLURAL.get(name)) is not None and tuple([type(term) for term in terms]) == form:
+            plural[name].append(terms)
+        elif name in AMBIENT:
+            raise _refused("lint-ambient", f"states {name}, which only an enforcement point may")
         else:
-            known.append(terms)
-    try:
-        ((version,),), ((issuer,),), ((jti,),), ((user,),), ((iat,),), ((exp,),), ((assurance,),) = [
-            found[name] for name in SINGLE
-        ]
-    except (KeyError, ValueError) as error:
-        raise _refused("lint-fact", "lacks a fact that every token has once, or has it twice") from error
+            raise _refused("lint-fact", "states something that the profile does not know, or not in this form")
+    if twice or len(single) != len(SINGLE):
+        raise _refused("lint-fact", "lacks a fact that every token has once, or has it twice")
+    version, issuer, jti, user, iat, exp, assurance = [single[name] for name in SINGLE]
     if version != PROFILE:
         raise _refused("lint-authority", "is of another version of the profile")
     not_before, end, services, peer = _conditions(block)
@@ -73,10 +71,10 @@ def read_authority(block: Block) -> Authority:
         not_before,
         exp.seconds,
         assurance,
-        tuple([name for (name,) in found.get("group", ())]),
-        tuple([name for (name,) in found.get("role", ())]),
-        tuple([name for (name,) in found.get("project", ())]),
-        tuple([Right(*right) for right in found.get("right", ())]),
+        tuple([name for (name,) in plural["group"]]),
+        tuple([name for (name,) in plural["role"]]),
+        tuple([name for (name,) in plural["project"]]),
+        tuple([Right(*right) for right in plural["right"]]),
         services.names,
         peer,
     )

@@ -1,15 +1,18 @@
 """The decision about one request: the engine evaluates rights and checks; we say in words which of them did not hold.
 
-The engine's base (policies and limits) is built once and merged into a fresh builder for each request, for a builder that
-fails once is dead. Facts about a request are made from values, never from text, and kept: they are few and recur. Time is not
-kept in the base: two time facts would let a check pass that fits the stale one.
+What one holder asks of one service is put together once (policies and the facts that recur) and merged into a fresh builder
+for each request, for a builder that fails once is dead. All of it is made from values, never from text. Time and path are not
+kept in it: two time facts would let a check pass that fits the stale one.
 
-The engine's word depends on the token and on those facts, time in seconds being one, and on nothing else: the same question in
-the same second is answered from memory. What else is looked at on every request, revocation above all, is not its business.
+The engine's word depends on the token and on those facts and on nothing else: the same question is answered from memory. Time
+is part of the question: if every check of the token is one of ours, the interval between two moments that its windows name,
+for within it every comparison comes out the same; else the second. What else is looked at on every request, revocation above
+all, is not its business.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,14 +71,11 @@ class NotAllowed:
         raise TypeError("match on Allowed and NotAllowed")
 
 
-def _base() -> Any:
-    return Builder(
-        """
-        allow if uid($i, $u), service($s), operation($o), path($p), right($s, $o, $p);
-        allow if uid($i, $u), service($s), operation($o), path($p), right($s, $o, $below), tree($below), $p.starts_with($below);
-        deny if true;
-        """
-    )
+_POLICIES = """
+    allow if tree($below), right({s}, {o}, $below), path($p), $p.starts_with($below);
+    allow if path($p), right({s}, {o}, $p);
+"""
+"""Where neither holds, the engine denies."""
 
 
 def _limits() -> Any:
@@ -84,7 +84,7 @@ def _limits() -> Any:
     return limits
 
 
-_BASE, _LIMITS = _base(), _limits()
+_LIMITS = _limits()
 _REMEMBERED_PATH = 512
 """Characters of a path up to which a decision is remembered, so that nobody fills the memory."""
 _EVALUATING = Guard("token-unusable", "the token cannot be evaluated")
@@ -110,17 +110,16 @@ def evaluate(
     request's body in hex; where nothing is counted or no body is read, no narrowing of that kind holds.
     Raises ``UnavailableError`` (``decision-limit``) if the engine ran into its limits, which says nothing about the request.
     """
-    address = _address(client_address)
     counts = () if uses is None else tuple([(nonce, uses[nonce]) for nonce in verified.limits if nonce in uses])
     ask = _engine_allows if len(path) <= _REMEMBERED_PATH else _engine_allows.__wrapped__
     allowed = ask(
         verified,
-        int(now.timestamp()),
+        _as_good_as(int(now.timestamp()), _moments(verified)),
         service,
         operation,
         path,
         peer_fingerprint,
-        address,
+        client_address,
         project,
         counts,
         body_sha256,
@@ -133,7 +132,7 @@ def evaluate(
         operation=operation,
         path=path,
         peer_fingerprint=peer_fingerprint,
-        client_address=address,
+        client_address=_address(client_address),
         project=project,
         uses=uses,
         body_sha256=body_sha256,
@@ -149,29 +148,19 @@ def _engine_allows(
     operation: str,
     path: str,
     peer_fingerprint: str,
-    address: Address | None,
+    client_address: str | None,
     project: str | None,
     uses: tuple[tuple[str, int], ...],
     body_sha256: str | None,
 ) -> bool:
     """The engine's word. What it raises is not remembered."""
     builder = Builder()
-    builder.merge(_BASE)
-    builder.set_limits(_LIMITS)  # merging does not bring the limits of the base along
+    builder.merge(_asking(verified, service, operation, peer_fingerprint, client_address, project))
+    builder.set_limits(_LIMITS)  # merging does not bring limits along
     builder.add_fact(_time_fact(seconds))
-    builder.add_fact(_fact("service({v})", service))
-    builder.add_fact(_fact("operation({v})", operation))
     builder.add_fact(Fact("path({v})", {"v": path}))  # not kept: paths are many, and as long as the client likes
-    builder.add_fact(_fact("peer_cert({v})", peer_fingerprint))
-    builder.add_fact(_uid_fact(verified.issuer, verified.user))
     for below in {right.path for right in verified.rights if right.path.endswith("/") and path.startswith(right.path)}:
         builder.add_fact(_fact("tree({v})", below))
-    if address is not None:
-        builder.add_fact(_address_fact(address))
-    if verified.hand_overs:
-        builder.add_fact(_fact("holder({v})", verified.holder))
-    if project is not None:
-        builder.add_fact(_fact("for_project({v})", project))
     for nonce, count in uses:
         builder.add_fact(Fact("uses({v}, {n})", {"v": nonce, "n": count}))
     if body_sha256 is not None:
@@ -184,6 +173,57 @@ def _engine_allows(
                 raise UnavailableError("decision-limit", "the decision took too long", retry_after=1) from None
             return False
     return True
+
+
+@lru_cache(maxsize=1024)
+def _asking(
+    verified: VerifiedToken,
+    service: str,
+    operation: str,
+    peer_fingerprint: str,
+    client_address: str | None,
+    project: str | None,
+) -> Any:
+    """What does not change from request to request of one holder: a builder that is merged into others, and never built."""
+    builder = Builder()
+    builder.merge(_policies(service, operation))
+    builder.add_fact(_fact("service({v})", service))
+    builder.add_fact(_fact("operation({v})", operation))
+    builder.add_fact(_fact("peer_cert({v})", peer_fingerprint))
+    builder.add_fact(_uid_fact(verified.issuer, verified.user))
+    if (address := _address(client_address)) is not None:
+        builder.add_fact(_address_fact(address))
+    if verified.hand_overs:
+        builder.add_fact(_fact("holder({v})", verified.holder))
+    if project is not None:
+        builder.add_fact(_fact("for_project({v})", project))
+    return builder
+
+
+@lru_cache(maxsize=256)
+def _policies(service: str, operation: str) -> Any:
+    return Builder(_POLICIES, {"s": service, "o": operation})
+
+
+def _as_good_as(seconds: int, moments: tuple[int, ...] | None) -> int:
+    """The last of these ``moments`` up to ``seconds``: no check of the token tells the two apart."""
+    if moments is None:
+        return seconds
+    passed = bisect_right(moments, seconds)
+    return moments[passed - 1] if passed else moments[0] - 1
+
+
+@lru_cache(maxsize=4096)
+def _moments(verified: VerifiedToken) -> tuple[int, ...] | None:
+    """Every time that a check of the token names, in order; ``None`` if only the engine understands one of its checks."""
+    named: set[int] = set()
+    for block in verified.blocks:
+        for check in block.checks:
+            if isinstance(check, Check):
+                return None
+            if isinstance(check, Window):
+                named |= {check.not_before or 0, check.before}
+    return tuple(sorted(named))
 
 
 @lru_cache(maxsize=8192)

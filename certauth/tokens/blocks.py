@@ -7,6 +7,7 @@ raises ``ValueError``, ``IndexError`` or ``KeyError``; :mod:`certauth.tokens.cod
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from certauth.tokens.conditions import Condition, from_check
@@ -54,15 +55,21 @@ _INDICES = (*range(len(DEFAULT_SYMBOLS)), *range(OFFSET, OFFSET + 256))
 _STRINGS = {b"\x18" + unsigned(index): index for index in _INDICES}
 _VARIABLES = {b"\x08" + unsigned(index): index for index in _INDICES}
 _HEAD = integer(0x08, DEFAULT_SYMBOLS.index("query"))
-_HEADS = {
-    bytes((0x0A, size + len(number) + 1, 0x08)) + number: (index, 3 + len(number), size + len(number) + 3)
+_SMALL = {b"\x10" + unsigned(number): number for number in range(16)}
+# How a fact begins that holds one date of our days, of which five bytes follow.
+_DATED = {
+    bytes((0x0A, 9 + len(number), 0x08)) + number + b"\x12\x06\x20": index
     for number, index in ((unsigned(index), index) for index in _INDICES)
-    for size in (5, 8)  # a string of the token's own; a date of our days
 }
 _ONLY_STRING = {b"\x12" + bytes((len(term),)) + term: index for term, index in _STRINGS.items()}
 
-# The fields of a block other than symbols, facts and checks: context, rules, scopes and keys; its version is a number.
-_RARE = frozenset({0x12, 0x2A, 0x3A, 0x42})
+# Bytes of a fact up to which its form is remembered: a right has 26.
+_SHORT = 32
+_new = tuple.__new__  # of a NamedTuple, without the Python function that it has for a constructor
+
+# The fields of a block: symbols, context, version (a number), facts, rules, checks, scopes and keys.
+_FIELDS = frozenset({0x0A, 0x12, 0x18, 0x22, 0x2A, 0x32, 0x3A, 0x42})
+_NOTHING_RARE: dict[int, list[Any]] = {}
 
 Names = dict[int, str]
 
@@ -83,57 +90,58 @@ class Block(NamedTuple):
 
 def decode_block(data: bytes, tables: Tables) -> Block:
     """The block in ``data``; ``tables`` knows what earlier blocks defined, and learns what this one does."""
-    symbols: list[str] = []
-    facts: list[bytes] = []
-    checks: list[bytes] = []
-    rare: dict[int, list[Any]] = {}
-    # The same as `split` with a look at each tag, in one pass: most of the fields of most tokens come by here.
-    position, end, last = 0, len(data), 0
-    while position < end:
-        tag = data[position]
-        size = data[position + 1]
-        position += 2
-        if size > 0x7F:
-            size, position = varint(data, position - 1)
-        if tag < last:
-            raise NotCanonical("fields of a block out of order")
-        last = tag
-        if tag == 0x18:
-            rare.setdefault(tag, []).append(size)
-            continue
-        stop = position + size
-        if stop > end:
-            raise ValueError("a field is longer than its block")
-        value = data[position:stop]
-        position = stop
-        if tag == 0x0A:
-            symbols.append(value.decode())
-        elif tag == 0x22:
-            facts.append(value)
-        elif tag == 0x32:
-            checks.append(value)
-        elif tag in _RARE:
-            rare.setdefault(tag, []).append(value)
-        else:
-            raise NotCanonical("an unknown field in a block")
-    context, versions = rare.get(0x12, []), rare.get(0x18, [])
-    if len(context) > 1 or len(versions) > 1:
-        raise NotCanonical("a repeated field in a block")
-    (version,) = versions
-    keys = tuple([decode_key(key) for key in rare.get(0x42, ())])
-    tables.add(symbols)
-    tables.add_keys(keys)
+    end, rare = len(data), _NOTHING_RARE
+    # What nearly every block is: symbols, a version, facts, checks, keys. Whatever else is there stops one of the runs early.
+    symbols, position = _run(data, 0, 0x0A)
+    version, position = (data[position + 1], position + 2) if data[position : position + 1] == b"\x18" else (0x80, position)
+    facts, position = _run(data, position, 0x22)
+    checks, position = _run(data, position, 0x32)
+    keys, position = _run(data, position, 0x42)
+    if position != end or version > 0x7F:
+        symbols, facts, checks, rare = _split(data)
+        context, versions, keys = rare.get(0x12, []), rare.get(0x18, []), rare.get(0x42, [])
+        if len(context) > 1 or len(versions) > 1:
+            raise NotCanonical("a repeated field in a block")
+        (version,) = versions
+    texts = [symbol.decode() for symbol in symbols]
+    added = tuple([decode_key(key) for key in keys]) if keys else ()
+    tables.add(texts)
+    tables.add_keys(added)
     names, known = tables.names, tables.keys
     return Block(
         version,
         _facts(facts, names),
         tuple([recognise(check, names, known) or _other_check(check, tables) for check in checks]),
-        tuple([_query(rule, tables) for rule in rare.get(0x2A, ())]),
-        tuple([_scope(scope, tables) for scope in rare.get(0x3A, ())]),
-        context[0].decode() if context else None,
-        tuple(symbols),
-        keys,
+        tuple([_query(rule, tables) for rule in rare[0x2A]]) if 0x2A in rare else (),
+        tuple([_scope(scope, tables) for scope in rare[0x3A]]) if 0x3A in rare else (),
+        rare[0x12][0].decode() if 0x12 in rare else None,
+        tuple(texts),
+        added,
     )
+
+
+def _run(data: bytes, position: int, tag: int) -> tuple[list[bytes], int]:
+    """The values of all fields with this ``tag`` from ``position`` on, and their end: beyond ``data`` if that is cut short."""
+    values: list[bytes] = []
+    end = len(data)
+    while position < end and data[position] == tag:
+        size = data[position + 1]
+        position += 2
+        if size > 0x7F:
+            size, position = varint(data, position - 1)
+        values.append(data[position : position + size])
+        position += size
+    return values, position
+
+
+def _split(data: bytes) -> tuple[list[bytes], list[bytes], list[bytes], dict[int, list[Any]]]:
+    """Symbols, facts, checks, and by their tags all other fields."""
+    found: dict[int, list[Any]] = {0x0A: [], 0x22: [], 0x32: []}
+    for tag, value in split(data):
+        if tag not in _FIELDS:
+            raise NotCanonical("an unknown field in a block")
+        found.setdefault(tag, []).append(value)
+    return found.pop(0x0A), found.pop(0x22), found.pop(0x32), found
 
 
 def decode_key(data: bytes) -> KeyRef:
@@ -147,26 +155,45 @@ def decode_key(data: bytes) -> KeyRef:
 def _facts(messages: list[bytes], names: Names) -> tuple[Predicate, ...]:
     facts = []
     for data in messages:
-        # Most facts are a name and one string or date: few forms, whose heads are known and end where the term begins.
-        if (head := _HEADS.get(data[:5])) is not None or (head := _HEADS.get(data[:4])) is not None:
-            name, start, size = head
-            if size == len(data):
-                if (only := _ONLY_STRING.get(data[start:])) is not None:
-                    facts.append(Predicate(names[name], (names[only],)))
-                    continue
-                if data[start : start + 3] == b"\x12\x06\x20":
-                    seconds, end = varint(data, start + 3)
-                    if end == size:
-                        facts.append(Predicate(names[name], (Date(seconds),)))
-                        continue
-        if data[0] == 0x0A and data[1] == len(data) - 2 < 0x80:
-            facts.append(_predicate(data[2:], names))
+        # Symbol numbers repeat from token to token, and with them the bytes of all facts but those that hold a date.
+        if (head := _DATED.get(data[:-5])) is not None:
+            seconds, end = varint(data, len(data) - 5)
+            if end == len(data):
+                facts.append(_new(Predicate, (names[head], (_new(Date, (seconds,)),))))
+                continue
+        elif len(data) <= _SHORT and (form := _form_of(data)) is not None:
+            name, terms, only, number = form
+            if only is not None:
+                facts.append(_new(Predicate, (names[name], (names[only],))))
+            elif number is not None:
+                facts.append(_new(Predicate, (names[name], number)))
+            else:
+                facts.append(_new(Predicate, (names[name], tuple([names[term] for term in terms]))))
             continue
         tag, predicate = _single(data)
         if tag != 0x0A:
             raise NotCanonical("an unknown field in a fact")
         facts.append(_predicate(predicate, names))
     return tuple(facts)
+
+
+@lru_cache(maxsize=4096)  # of short byte strings; what a stranger can do is push out ours, which are then read again
+def _form_of(data: bytes) -> tuple[int, tuple[int, ...], int | None, tuple[int] | None] | None:
+    """The symbol numbers of a fact's name and of its terms, all strings; that of the only one; or its one small integer.
+
+    ``None`` for any other fact: a general reader has to look.
+    """
+    tag, predicate = _single(data)
+    if tag != 0x0A or predicate[0] != 0x08:
+        return None
+    name, position = varint(predicate, 1)
+    terms = repeated(predicate, position, 0x12)
+    if len(terms) == 1 and (number := _SMALL.get(terms[0])) is not None:
+        return name, (), None, (number,)
+    known = tuple([_STRINGS[term] for term in terms if term in _STRINGS])
+    if len(known) != len(terms):
+        return None
+    return name, known, known[0] if len(known) == 1 else None, None
 
 
 def _predicate(data: bytes, names: Names) -> Predicate:

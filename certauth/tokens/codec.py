@@ -16,14 +16,14 @@ from certauth.encoding import b64url, from_b64url
 from certauth.errors import TokenError
 from certauth.tokens.block_writer import encode_key
 from certauth.tokens.blocks import Block, decode_block, decode_key
-from certauth.tokens.datalog import P256, KeyRef, Tables
+from certauth.tokens.datalog import ED25519, P256, KeyRef, Tables
 from certauth.tokens.low_s import is_low_s
-from certauth.tokens.wire import NotCanonical, integer, mismatch, nested, split
+from certauth.tokens.wire import NotCanonical, integer, mismatch, nested, split, varint
 
 MAX_BYTES = 6144
 MAX_TEXT = (MAX_BYTES + 2) // 3 * 4
 MAX_BLOCKS = 8
-_FIRST_PARTY = [0x0A, 0x12, 0x1A, 0x28]
+_NEXT_KEY, _SIGNATURE, _VERSION = b"\x12\x24\x08\x00\x12\x20", b"\x1a\x40", b"\x28\x01"
 _LINK_NEEDS = frozenset({0x0A, 0x12, 0x1A})
 _LINK_HAS = _LINK_NEEDS | {0x22, 0x28}
 _PADDING = re.compile("={1,2}")
@@ -141,9 +141,13 @@ def _decode(data: bytes) -> Token:
 
 
 def _signed_block(data: bytes) -> SignedBlock:
+    # What nearly every link is: content, and then an Ed25519 key, a signature and version 1, at fixed places from the end.
+    if data[-106:-100] == _NEXT_KEY and data[-68:-66] == _SIGNATURE and data[-2:] == _VERSION and data[0] == 0x0A:
+        size, start = varint(data, 1)
+        if start + size == len(data) - 106:
+            next_key = KeyRef(ED25519, data[-100:-68])
+            return SignedBlock(data[start:-106], next_key, data[-66:-2], None, 1)
     fields = split(data)
-    if [tag for tag, _ in fields] == _FIRST_PARTY and fields[3][1]:
-        return SignedBlock(fields[0][1], decode_key(fields[1][1]), fields[2][1], None, fields[3][1])
     found: dict[int, Any] = dict(fields)
     if len(found) != len(fields) or not _LINK_NEEDS <= found.keys() <= _LINK_HAS:
         raise mismatch(fields, *_LINK_HAS)

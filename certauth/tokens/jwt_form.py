@@ -5,11 +5,13 @@ handed on. A service that does not compare ``cnf`` with the certificate of the c
 why a facility has to list the services it makes them for.
 
 Rights are in ``authorization_details`` (RFC 9396), exactly. ``scope`` holds the subtrees only, as SciTokens and WLCG have them:
-their scopes always reach below the path, so a right to one path alone has no such spelling.
+their scopes always reach below the path, so a right to one path alone has no such spelling. Nor has one to a path with a space:
+whoever reads it would find two scopes, and the second would be what a holder wrote.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -23,6 +25,7 @@ ALGORITHM: Final = "ES256"
 RIGHTS_TYPE: Final = "certauth-right"
 """``type`` of the entries of ``authorization_details``."""
 _COORDINATE: Final = 32
+_SCOPE: Final = re.compile(r"[!#-\[\]-~]+")
 
 
 def mint_jwt(spec: TokenSpec, key: SigningKey, *, kid: str, issuer: str, client: str) -> str:
@@ -33,7 +36,7 @@ def mint_jwt(spec: TokenSpec, key: SigningKey, *, kid: str, issuer: str, client:
     (``bad-key``) unless the key is a P-256 one.
     """
     if key.algorithm is not Algorithm.P256:
-        raise KeyMaterialError("bad-key", "JWTs are signed with a P-256 key")
+        raise KeyMaterialError("bad-key", "JWTs are signed with a P-256 key", hint="give the facility's key for JWTs")
     header = {"alg": ALGORITHM, "kid": kid, "typ": "at+jwt"}
     signing_input = b".".join(b64url(canonical_json(part)).encode() for part in (header, claims_of(spec, issuer, client)))
     r, s = decode_dss_signature(key.sign(signing_input))
@@ -65,9 +68,15 @@ def claims_of(spec: TokenSpec, issuer: str, client: str) -> dict[str, object]:
     return claims
 
 
+def is_scope(text: str) -> bool:
+    """Whether ``text`` is one scope and stays one among others (``scope-token``, RFC 6749 §3.3)."""
+    return bool(_SCOPE.fullmatch(text))
+
+
 def scopes_of(rights: tuple[Right, ...]) -> list[str]:
-    """``operation:/path`` of every right to a subtree, without the slash at its end."""
-    return [f"{right.operation}:{right.path.rstrip('/') or '/'}" for right in rights if right.path.endswith("/")]
+    """``operation:/path`` of every right to a subtree that has that spelling, without the slash at its end."""
+    subtrees = [right for right in rights if right.path.endswith("/")]
+    return list(filter(is_scope, (f"{right.operation}:{right.path.rstrip('/') or '/'}" for right in subtrees)))
 
 
 def _detail(right: Right) -> dict[str, object]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple, assert_never
 
 from certauth.errors import TokenError
+from certauth.names import is_name
 from certauth.tokens.authority import Authority, fact_counts, read_authority
 from certauth.tokens.blocks import Block
 from certauth.tokens.codec import SignedBlock, Token
@@ -48,7 +49,7 @@ from certauth.tokens.datalog import (
     Variable,
 )
 from certauth.tokens.signing import ED25519, PAYLOAD_VERSION, THIRD_PARTY_DATALOG
-from certauth.tokens.vocabulary import DELEGATE, MAX_DATE, MAX_USES, MEMBER, is_fingerprint, is_name, is_nonce
+from certauth.tokens.vocabulary import DELEGATE, MAX_DATE, MAX_USES, MEMBER, is_fingerprint, is_nonce
 
 MIN_DATALOG, MAX_DATALOG = 3, 5
 MAX_CHECKS = 32

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from certauth.tokens.conditions import BodyDigest, Condition, Operations, Paths, Peer, Projects, Services, Window
@@ -18,8 +19,9 @@ from certauth.tokens.wire import unsigned, varint
 
 Names = Mapping[int, str]
 Keys = Sequence[KeyRef]
-Match = re.Match[bytes]
-Reader = Callable[[Match, Names, Keys], Condition | None]
+Groups = tuple[bytes, ...]
+Matcher = Callable[[bytes], Groups | None]
+Reader = Callable[[Groups, Names, Keys], Condition | None]
 
 # A symbol number takes two bytes unless it is one of the default ones.
 _NUMBERS = {unsigned(number): number for number in (*range(len(DEFAULT_SYMBOLS)), *range(OFFSET, OFFSET + 512))}
@@ -87,55 +89,66 @@ def recognise(check: bytes, names: Names, keys: Keys) -> Condition | None:
     """The condition whose check is written as ``check``, or ``None`` if a general reader has to look."""
     # Each form has a length of its own, and the name of its first predicate at a fixed place.
     size = len(check)
-    form = _FORMS.get((size, check[9])) or _FORMS.get((size, None)) if size > 9 else None
-    if form is None or (match := form[0](check)) is None:
+    if not 9 < size <= _LONGEST:
         return None
-    return form[1](match, names, keys)
+    if (dated := _DATED.get((size, check[9]))) is not None:
+        read, reader = dated
+        return None if (groups := read(check)) is None else reader(groups, names, keys)
+    form = _form_of(check)
+    return None if form is None else form[0](form[1], names, keys)
+
+
+@lru_cache(maxsize=4096)  # symbol numbers repeat from token to token, and with them the bytes of all checks without a date
+def _form_of(check: bytes) -> tuple[Reader, Groups] | None:
+    form = _FORMS.get((len(check), check[9])) or _FORMS.get((len(check), None))
+    if form is None or (groups := form[0](check)) is None:
+        return None
+    return form[1], groups
 
 
 def _name(number: bytes, names: Names) -> str | None:
     return names.get(_NUMBERS.get(number, -1))
 
 
-def _end(match: Match, names: Names, _: Keys) -> Condition | None:
-    variable, again, end = match.groups()
+def _end(found: Groups, names: Names, _: Keys) -> Condition | None:
+    variable, again, end = found
     return Window(None, varint(end, 0)[0]) if variable == again and _name(variable, names) == "t" else None
 
 
-def _window(match: Match, names: Names, _: Keys) -> Condition | None:
-    variable, second, start, third, end = match.groups()
+def _window(found: Groups, names: Names, _: Keys) -> Condition | None:
+    variable, second, start, third, end = found
     if not variable == second == third or _name(variable, names) != "t":
         return None
     return Window(varint(start, 0)[0], varint(end, 0)[0])
 
 
-def _service(match: Match, names: Names, _: Keys) -> Condition | None:
-    return None if (name := _name(match[1], names)) is None else Services((name,))
+def _service(found: Groups, names: Names, _: Keys) -> Condition | None:
+    return None if (name := _name(found[0], names)) is None else Services((name,))
 
 
-def _operation(match: Match, names: Names, _: Keys) -> Condition | None:
-    return None if (name := _name(match[1], names)) is None else Operations((name,))
+def _operation(found: Groups, names: Names, _: Keys) -> Condition | None:
+    return None if (name := _name(found[0], names)) is None else Operations((name,))
 
 
-def _path(match: Match, names: Names, _: Keys) -> Condition | None:
-    path = _name(match[1], names)
+def _path(found: Groups, names: Names, _: Keys) -> Condition | None:
+    path = _name(found[0], names)
     # An exact path with a trailing slash is not what we mean by one.
     return None if path is None or path.endswith("/") else Paths((path,))
 
 
-def _subtree(match: Match, names: Names, _: Keys) -> Condition | None:
-    variable, again, number = match.groups()
+def _subtree(found: Groups, names: Names, _: Keys) -> Condition | None:
+    variable, again, number = found
     path = _name(number, names)
     if variable != again or _name(variable, names) != "p" or path is None or not path.endswith("/"):
         return None
     return Paths((path,))
 
 
-def _held(match: Match, names: Names, _: Keys) -> Condition | None:
-    value = _name(match[2], names)
+def _held(found: Groups, names: Names, _: Keys) -> Condition | None:
+    value = _name(found[1], names)
     if value is None:
         return None
-    match _name(match[1], names):
+    match _name(found[0], names):
         case "peer_cert":
             return Peer(value)
         case "body_sha256":
@@ -146,8 +159,8 @@ def _held(match: Match, names: Names, _: Keys) -> Condition | None:
             return None
 
 
-def _delegable(match: Match, names: Names, keys: Keys) -> Condition | None:
-    certificate, number, second, variable, delegate, again = match.groups()
+def _delegable(found: Groups, names: Names, keys: Keys) -> Condition | None:
+    certificate, number, second, variable, delegate, again = found
     fingerprint = _name(number, names)
     if certificate != second or variable != again or _name(variable, names) != "x" or fingerprint is None or not keys:
         return None
@@ -156,8 +169,8 @@ def _delegable(match: Match, names: Names, keys: Keys) -> Condition | None:
     return Peer(fingerprint, keys[0])
 
 
-def _handed_on(match: Match, names: Names, keys: Keys) -> Condition | None:
-    certificate, number, second, variable, holder, again, delegate, depth, next_one = match.groups()
+def _handed_on(found: Groups, names: Names, keys: Keys) -> Condition | None:
+    certificate, number, second, variable, holder, again, delegate, depth, next_one = found
     fingerprint = _name(number, names)
     if certificate != second or variable != again or fingerprint is None or not keys:
         return None
@@ -166,15 +179,20 @@ def _handed_on(match: Match, names: Names, keys: Keys) -> Condition | None:
     return Peer(fingerprint, keys[0], depth[0])
 
 
-def _form(*parts: _Part) -> tuple[int, Callable[[bytes], Match | None]]:
-    pattern = re.compile(b"".join(part.pattern for part in parts), re.DOTALL)
-    return sum(part.size for part in parts), pattern.fullmatch
+def _form(*parts: _Part) -> tuple[int, Matcher]:
+    match = re.compile(b"".join(part.pattern for part in parts), re.DOTALL).fullmatch
+
+    def groups(check: bytes) -> Groups | None:
+        found = match(check)
+        return None if found is None else found.groups()
+
+    return sum(part.size for part in parts), groups
 
 
-def _forms() -> dict[tuple[int, int | None], tuple[Callable[[bytes], Match | None], Reader]]:
+def _forms() -> dict[tuple[int, int | None], tuple[Matcher, Reader]]:
     """The form of each length and first predicate; no predicate stands for one that is not among the default symbols."""
     own = {_form(_HELD): _held, _form(_HELD, _NAMED): _delegable, _form(_HELD, _CHAINED): _handed_on}
-    forms: dict[tuple[int, int | None], tuple[Callable[[bytes], Match | None], Reader]]
+    forms: dict[tuple[int, int | None], tuple[Matcher, Reader]]
     forms = {(size, None): (match, reader) for (size, match), reader in own.items()}
     for name, reader, *variants in (
         ("time", _end, (_VARIABLE, _UNTIL)),
@@ -191,3 +209,5 @@ def _forms() -> dict[tuple[int, int | None], tuple[Callable[[bytes], Match | Non
 
 
 _FORMS = _forms()
+_DATED = {form: found for form, found in _FORMS.items() if form[1] == DEFAULT_SYMBOLS.index("time")}
+_LONGEST = max(size for size, _ in _FORMS)

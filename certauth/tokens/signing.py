@@ -62,7 +62,7 @@ def mint_chain(block: Block, key: SigningKey, *, entropy: Entropy) -> Token:
     """A token of one block, signed by ``key``, which must be Ed25519; its root key id is the key's id."""
     if key.algorithm is not Algorithm.ED25519:
         # An ECDSA signature has a second valid form, so its hash could not name the token in a revocation list.
-        raise KeyMaterialError("bad-key", "tokens are minted with an Ed25519 key")
+        raise KeyMaterialError("bad-key", "tokens are minted with an Ed25519 key", hint="give the facility's token key")
     content, written = _written(block, Tables())
     next_key, secret = _fresh(entropy)
     signature = _signed(key, _payload(content, next_key, previous=None, external=None))
@@ -130,7 +130,11 @@ def verify_external(external: External, content: bytes, previous: bytes) -> None
     try:
         _verify(external.key, external.signature, _external_payload(content, previous))
     except (InvalidSignature, ValueError) as error:
-        raise TokenError("token-signature", "the third party's signature does not belong to this token") from error
+        raise TokenError(
+            "token-signature",
+            "the third party's signature does not belong to this token",
+            hint="append the answer to the token for which it was asked, as it was then",
+        ) from error
 
 
 def seal(token: Token) -> Token:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+from types import MappingProxyType
 from typing import NamedTuple
 
 from biscuit_auth import Biscuit
@@ -41,6 +42,7 @@ from certauth.tokens.vocabulary import Right
 _FACILITY = "mint a new one; if it stays, tell the facility that issued it"
 _STATEFUL = frozenset({Uses, BodyDigest})
 _NOBODY: Mapping[KeyRef, TrustedAttester] = {}
+_UNLIMITED: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +183,7 @@ def verify(
             "the token is signed with a key that is not trusted here",
             hint="use a token of a facility that is trusted here; after a change of keys, mint a new one",
         )
-    if attesters is not None and any(attestation.key not in attesters for attestation in attestations):
+    if attestations and attesters is not None and any(attestation.key not in attesters for attestation in attestations):
         raise TokenError(
             "token-unknown-attester",
             "a group in the token is vouched for by a key that is not trusted here",
@@ -197,10 +199,10 @@ def verify(
     if authority.user.domain != root.domain:
         raise TokenError("token-user", f"{root.domain} does not speak for {authority.user}", hint=_FACILITY)
     # 8. What an attester may not vouch for, it does not vouch for; and who says such things is not to be believed the rest.
-    members = () if attesters is None else _members(attestations, attesters)
+    members = () if attesters is None or not attestations else _members(attestations, attesters)
     stateful = [condition for block in token.contents for condition in block.checks if type(condition) in _STATEFUL]
     first, peer = authority.peer, linted.peer
-    delegated_to = tuple([handed.to.fingerprint for handed in hand_overs])
+    delegated_to = tuple([handed.to.fingerprint for handed in hand_overs]) if hand_overs else ()
     return VerifiedToken(
         biscuit=biscuit,
         blocks=token.contents,
@@ -229,7 +231,7 @@ def verify(
         holder=peer.fingerprint,
         members=members,
         attestations=attestations,
-        limits=_limits(stateful),
+        limits=_limits(stateful) if stateful else _UNLIMITED,
         body_sha256=frozenset([condition.sha256 for condition in stateful if isinstance(condition, BodyDigest)]),
         block_ids=link_ids(token),
     )

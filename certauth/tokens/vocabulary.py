@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_network
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from certauth.errors import CertauthError, UsageError
 from certauth.keys import PublicKey
-from certauth.names import Principal
+from certauth.names import MAX_NAME, Principal, is_name
 from certauth.tokens.blocks import Block
 from certauth.tokens.conditions import (
     BodyDigest,
@@ -35,6 +35,8 @@ from certauth.tokens.conditions import (
 )
 from certauth.tokens.datalog import Date, Predicate, Term
 from certauth.tokens.signing import Entropy, key_ref
+
+Value = TypeVar("Value")
 
 PROFILE = 1
 """The version of the profile, as the fact ``version(1)``."""
@@ -65,7 +67,7 @@ MAX_USES = 1_000_000_000
 MAX_DATE = 253402300799
 """The end of the year 9999, in POSIX seconds."""
 _NONCE_BYTES = 8
-MAX_NAME, MAX_PATH = 128, 512
+MAX_PATH = 512
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _NONCE = re.compile(r"[0-9a-f]{16,64}")
@@ -114,15 +116,15 @@ class TokenSpec:
             (not _are_aware(self.issued_at, self.not_before, self.expires_at), "time without its zone"),
             (not self._is_ordered(), "expires_at"),
             (not _are_labels(self.audience), "audience"),
-            (not all(is_right(right) for right in self.rights), "rights"),
-            (not all(is_name(name) for name in (*self.groups, *self.roles, *self.projects)), "groups, roles or projects"),
+            (not all(map(is_right, self.rights)), "rights"),
+            (not all(map(_are_names, (self.groups, self.roles, self.projects))), "groups, roles or projects"),
             (not 0 <= self.assurance <= 3, "assurance"),
             (not is_fingerprint(self.peer_fingerprint), "peer_fingerprint"),
             (not 0 <= self.delegation_depth <= MAX_DEPTH, "delegation_depth"),
         )
         for is_wrong, what in wrong:
             if is_wrong:
-                raise UsageError("bad-token", f"a token cannot have this {what}")
+                raise UsageError("bad-token", f"a token cannot have this {what}", hint=_TOKEN_HINTS[what])
 
     def _is_ordered(self) -> bool:
         times = [_seconds(moment) for moment in (self.not_before, self.issued_at, self.expires_at)]
@@ -167,7 +169,8 @@ class Narrowing:
 
     ``paths`` end in ``/`` for a subtree; ``networks`` are CIDR text. ``max_uses`` counts the requests at doors that share a
     counter. ``body_sha256`` is in hex. ``members`` asks that one of these keys has vouched for its group, within the token.
-    ``UsageError`` (``bad-narrowing``) names what is wrong.
+    ``UsageError`` (``bad-narrowing``) names what is wrong. One text where several are wanted is wrong too: Python would take it
+    for its letters, and allow what nobody meant.
     """
 
     operations: tuple[str, ...] | None = None
@@ -192,11 +195,11 @@ class Narrowing:
             (self.projects is not None and not _are(self.projects, is_name), "projects"),
             (self.max_uses is not None and not 1 <= self.max_uses <= MAX_USES, "max_uses"),
             (self.body_sha256 is not None and not is_fingerprint(self.body_sha256), "body_sha256"),
-            (self.members is not None and not _are(tuple([member.group for member in self.members]), is_name), "members"),
+            (self.members is not None and not _are(self.members, _is_member), "members"),
         )
         for is_wrong, what in wrong:
             if is_wrong:
-                raise UsageError("bad-narrowing", f"a token cannot be narrowed to these {what}", hint=_HINTS.get(what))
+                raise UsageError("bad-narrowing", f"a token cannot be narrowed to these {what}", hint=_HINTS[what])
 
     def conditions(self, *, entropy: Entropy = os.urandom) -> tuple[Condition, ...]:
         """The conditions it adds, in a fixed order; none if nothing was given.
@@ -225,14 +228,32 @@ class Narrowing:
         return Members(tuple(dict.fromkeys(Voucher(group, key_ref(key)) for group, key in self.members)))
 
 
+_SEVERAL = f"1 to {MAX_ALTERNATIVES} in a tuple, also one alone, "
+_LABELS = "of ASCII letters, digits and . _ : - each, at most 64"
 _HINTS = {
+    "operations": f"{_SEVERAL}{_LABELS}: ('read',)",
+    "services": f"{_SEVERAL}{_LABELS}: ('files',)",
+    "projects": f"{_SEVERAL}of 1 to {MAX_NAME} printable characters each: ('p-17',)",
     "expires_at": "an end with its time zone",
-    "paths": "absolute, without //, . or .. segments; a trailing / means everything below",
-    "networks": "CIDR, as in 10.1.0.0/16 or 2001:db8::/32, with no bits set beyond the prefix",
+    "paths": f"{_SEVERAL}absolute, without //, . or .. segments; a trailing / means everything below: ('/data/',)",
+    "networks": f"{_SEVERAL}in CIDR, with no bits set beyond the prefix: ('10.1.0.0/16', '2001:db8::/32')",
     "peer_fingerprint": "the SHA-256 of the certificate, 64 lower-case hex digits",
     "max_uses": "at least one use",
     "body_sha256": "the SHA-256 of the body, 64 lower-case hex digits",
-    "members": f"1 to {MAX_ALTERNATIVES} groups, of which one is enough",
+    "members": f"1 to {MAX_ALTERNATIVES} groups, each with its key, of which one is enough: (MemberOf('run7', key),)",
+}
+_TOKEN_HINTS = {
+    "issuer": "the URI of the trust domain: spiffe://als.example",
+    "jti": "16 to 64 lower-case hex digits, new for each token",
+    "user": "the name of a principal: spiffe://als.example/user/alice",
+    "time without its zone": "aware moments: datetime(2026, 1, 1, tzinfo=UTC)",
+    "expires_at": "not_before, issued_at and expires_at in this order, after 1970, and an end that is later than the rest",
+    "audience": f"{_SEVERAL}{_LABELS}: ('files',)",
+    "rights": "a tuple of Right(service, operation, path), the path absolute and without //, . or .. segments",
+    "groups, roles or projects": f"tuples of texts of 1 to {MAX_NAME} printable characters",
+    "assurance": "0 to 3",
+    "peer_fingerprint": "the SHA-256 of the certificate, 64 lower-case hex digits",
+    "delegation_depth": f"0 to {MAX_DEPTH}",
 }
 
 
@@ -264,9 +285,9 @@ def is_label(text: str) -> bool:
     return bool(_LABEL.fullmatch(text))
 
 
-def is_name(text: str) -> bool:
-    """Whether ``text`` can be a group, role or project: 1 to 128 printable characters."""
-    return 0 < len(text) <= MAX_NAME and text.isprintable()
+def is_text(value: object) -> bool:
+    """Whether ``value`` is one text, where several values are wanted."""
+    return isinstance(value, str)
 
 
 def is_path(text: str) -> bool:
@@ -279,6 +300,8 @@ def is_path(text: str) -> bool:
 
 def is_right(right: tuple[str, str, str]) -> bool:
     """Whether all three members of ``right`` are what they should be."""
+    if is_text(right) or len(right) != 3:
+        return False
     service, operation, path = right
     return is_label(service) and is_label(operation) and is_path(path)
 
@@ -306,12 +329,20 @@ def _is_network(text: str) -> bool:
     return True
 
 
-def _are(names: tuple[str, ...], is_good: Callable[[str], bool]) -> bool:
-    return 0 < len(names) <= MAX_ALTERNATIVES and all(is_good(name) for name in names)
+def _are(several: Sequence[Value], is_good: Callable[[Value], bool]) -> bool:
+    return not is_text(several) and 0 < len(several) <= MAX_ALTERNATIVES and all(map(is_good, several))
 
 
 def _are_labels(names: tuple[str, ...]) -> bool:
     return _are(names, is_label)
+
+
+def _are_names(names: Sequence[str]) -> bool:
+    return not is_text(names) and all(map(is_name, names))
+
+
+def _is_member(member: object) -> bool:
+    return isinstance(member, MemberOf) and is_name(member.group)
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from biscuit_auth import Algorithm
 
@@ -11,31 +9,16 @@ from certauth.errors import TokenError
 from certauth.tokens.datalog import KeyRef
 from tests.conformance import agreement
 from tests.conformance.agreement import read
-from tests.conformance.corpus import Sample, root, samples
-
-ATTEMPTS = 200
-"""Half of all ECDSA signatures have the form we do not read: a token with three of them is read once in eight attempts."""
+from tests.conformance.corpus import readable, root, samples
 
 SAMPLES = dict(samples())
-
-
-def readable(make: Callable[[], Sample]) -> tuple[Sample, agreement.Reading]:
-    """A sample that the codec reads. What it does not read for a signature's form alone is made again, with another."""
-    for _ in range(ATTEMPTS):
-        sample = make()
-        reading = read(*sample)
-        assert reading.accepted
-        assert reading.differences == []
-        if reading.token is not None:
-            return sample, reading
-        assert reading.code == "token-not-canonical"
-    raise AssertionError("no attempt was read")
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_both_read_the_same(name: str) -> None:
     """Links, signatures, keys and bytes are the same to both; what is outside the profile is refused by a rule of the lint."""
     _, reading = readable(SAMPLES[name])
+    assert (reading.accepted, reading.differences) == (True, [])
     assert reading.code.startswith("lint-")
 
 

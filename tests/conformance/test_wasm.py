@@ -32,8 +32,6 @@ HERE = Path(__file__).parent
 MODULE = HERE.parent / "node/node_modules/@biscuit-auth/biscuit-wasm/module/biscuit.js"
 VOUCHED = Block(5, facts=(fact("member", "beamline-7"),))
 
-pytestmark = pytest.mark.xdist_group("wasm")
-
 
 @cache
 def missing() -> str | None:

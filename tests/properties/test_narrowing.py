@@ -6,7 +6,8 @@ The whole chain, in process: real keys and certificates, real tokens, the door's
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -66,9 +67,14 @@ class Token:
 
 
 def permits(token: Token, holder: Peer, what: str, address: str) -> bool:
-    """Whether the door lets this through; an error is a denial too."""
+    """Whether the door lets this through, now; an error is a denial too."""
+    return _permits(token.text, holder, what, address, CLOCK.now)
+
+
+@lru_cache(maxsize=100_000)  # each token is compared with all that are made from it
+def _permits(text: str, holder: Peer, what: str, address: str, _now: datetime) -> bool:
     try:
-        return DOOR.code(what, holder, token.text, address=address, counts=True, body_sha256=DIGEST) == "permit"
+        return DOOR.code(what, holder, text, address=address, counts=True, body_sha256=DIGEST) == "permit"
     except CertauthError:
         return False
 
@@ -152,7 +158,7 @@ class Narrowings(RuleBasedStateMachine):
 
 TestNarrowings = Narrowings.TestCase
 TestNarrowings.settings = settings(
-    max_examples=80, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=80, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -51,6 +50,7 @@ from tests.certauth.identity.kit import (
     provider_key,
     signed,
 )
+from tests.costs import least_cost
 from tests.simulator.hostile_provider import ProviderKey, jwks
 
 PEOPLE = issuer(
@@ -260,21 +260,22 @@ COSTLY: Mapping[str, Callable[[], str | tuple[str, KeySet, Issuer]]] = {
     "P-521": lambda: big("ES512", 11000),
     "Ed25519": lambda: big("EdDSA", 11000),
 }
-BOUND_SECONDS = 0.1  # CPU time; the costliest takes half a millisecond on an idle machine
+BOUND_SECONDS = 0.005  # CPU time; the costliest takes about half a millisecond on an idle machine
 
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_no_proof_costs_much(name: str) -> None:
-    """The best of five: what the worst input of 16 KiB costs is bounded, far below anything worth an attacker's while."""
+    """What the worst input of 16 KiB costs is bounded, far below anything worth an attacker's while."""
     made = COSTLY[name]()
     token, keys, by = made if isinstance(made, tuple) else (made, keyset(), replace(PEOPLE, assurance=1))
     assert len(token) <= MAX_PROOF
-    costs = []
-    for _ in range(5):
-        begin = time.process_time()
+    refused: list[str] = []
+
+    def verify() -> None:
         try:
             verify_id_token(read_proof(token), issuer=by, keys=keys, key=SALTED, now=NOW)
-        except ProofError:
-            assert not isinstance(made, tuple)  # the signed ones are good
-        costs.append(time.process_time() - begin)
-    assert min(costs) < BOUND_SECONDS
+        except ProofError as error:
+            refused.append(error.code)
+
+    assert least_cost(verify) < BOUND_SECONDS
+    assert not (refused and isinstance(made, tuple))  # the signed ones are good

@@ -50,7 +50,7 @@ _MODULES: Final = Path("/usr/lib/glewlwyd")
 _SCHEMA: Final = Path("/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3")
 _ADMIN: Final = {"username": "admin", "password": "password"}  # what the package's schema makes
 _PLUGIN: Final = "oidc"
-_READY_SECONDS: Final = 20
+_READY_SECONDS: Final = 60
 _ATTEMPTS: Final = 5
 _TOKEN_ERRORS: Final = {400, 401, 403}
 

@@ -276,7 +276,7 @@ class HostileSigner:
             rights=tuple(Right(body["audience"], *right) for right in rights),
             assurance=2,
             peer_fingerprint=fingerprint(peer),
-            delegate_key=public_key if body["delegable"] and isinstance(public_key, EllipticCurvePublicKey) else None,
+            delegate_key=public_key if body["delegations"] and isinstance(public_key, EllipticCurvePublicKey) else None,
         )
         token = mint(spec, key or self.token_key)
         event = self.token_event(spec, token)

@@ -41,8 +41,10 @@ from tests.simulator.certificates import write_server_files
 
 CLIENT_ID = "certauth-demo"
 CALLBACK_PATH = "/callback"
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
 _LOOPBACK = ("127.0.0.1", "localhost")
-_READY_SECONDS = 30
+_READY_SECONDS = 60
 _FORM = """<!doctype html><html lang="en"><title>Log in</title><h1>Demo identity provider</h1>
 <form action="/{{ action }}" method="post"><input type="hidden" name="token" value="{{ token }}">
 <label>User name <input name="username" autofocus></label> <label>Password <input name="password" type="password"></label>
@@ -125,6 +127,15 @@ def log_in(provider: Provider, user: str, *, nonce: str, scope: str = "openid pr
         form |= {"redirect_uri": query["redirect_uri"], "client_id": provider.client_id}
         tokens: dict[str, str] = client.post(discovery["token_endpoint"], data=form).raise_for_status().json()
         return tokens
+
+
+def exchange(provider: Provider, access_token: str, *, audience: str) -> str:
+    """The provider's own access token for another audience (RFC 8693 §2.1)."""
+    form = {"grant_type": EXCHANGE, "client_id": provider.client_id, "audience": audience, "scope": "openid"}
+    form |= {"subject_token": access_token, "subject_token_type": ACCESS_TOKEN_TYPE}
+    tls = ssl.create_default_context(cafile=str(provider.ca_file))
+    with httpx2.Client(verify=tls, timeout=20, trust_env=False) as client:
+        return str(client.post(f"{provider.issuer}/token", data=form).raise_for_status().json()["access_token"])
 
 
 class _Form(html.parser.HTMLParser):
@@ -434,13 +445,17 @@ def _serve(arguments: argparse.Namespace) -> None:
             "client_id": arguments.client_id,
             "redirect_uris": [(uri, {}) for uri in arguments.redirect],
             "response_types_supported": ["code"],
-            "grant_types_supported": ["authorization_code"],
+            "grant_types_supported": ["authorization_code", EXCHANGE],
             "token_endpoint_auth_method": "none",
             "client_authn_method": ["public"],
             "allowed_scopes": ["openid", "profile", "email"],
             "subject_type": "public",
             "id_token_signed_response_alg": arguments.algorithm,
             "add_claims": {"by_scope": {"id_token": True}},
+            "token_usage_rules": {
+                "authorization_code": {"supports_minting": ["access_token", "refresh_token", "id_token"], "max_usage": 1},
+                "access_token": {"supports_minting": ["access_token"]},
+            },
         }
         server.op, server.client_id, server.callback_path = op, arguments.client_id, CALLBACK_PATH
         subject = op.context.session_manager.sub_func["public"]

@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from certauth.errors import ConfigError
 from certauth.identity.mapping.claims import ClaimMissing, Claims, Pointer, Unmappable
 from certauth.identity.mapping.conditions import MAX_PATTERNS
 from certauth.identity.mapping.entitlements import Membership, is_authority, normal_namespace, parse_membership
 from certauth.identity.mapping.globs import Glob
+from certauth.names import MAX_NAME, is_name
 
-MAX_NAME: Final = 128
 _PREFIX = re.compile(r"(?:[a-z0-9][a-z0-9._-]{0,63}:){1,4}")
 
 
@@ -97,11 +96,6 @@ class EntitlementSource:
 
     def _name(self, membership: Membership) -> str:
         return membership.group if self.namespace else f"{membership.namespace}:group:{membership.group}"
-
-
-def is_name(text: str) -> bool:
-    """Whether ``text`` can be a group, role or project in a token."""
-    return 0 < len(text) <= MAX_NAME and text.isprintable()
 
 
 def check_prefix(prefix: str | None) -> None:

@@ -73,10 +73,14 @@ class Admission(_Decision):
 
 @dataclass(frozen=True, slots=True)
 class NotAdmitted(_Decision):
-    """No: which rule, which claim, and what to do. Holds no value of a claim."""
+    """No: which rule, which claim, and what to do. Holds no value of a claim.
+
+    ``rule`` is the one that turned the login away; ``None``: no rule takes it.
+    """
 
     reason: str
     hint: str
+    rule: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

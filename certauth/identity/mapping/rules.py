@@ -178,7 +178,7 @@ def _decide(rule: Rule, claims: Claims) -> tuple[RuleReport, Admission | NotAdmi
 def _refusal(rule: Rule, conditions: tuple[ConditionReport, ...], reason: str, hint: str) -> tuple[RuleReport, NotAdmitted]:
     return (
         RuleReport(rule=rule.name, verdict=Verdict.REFUSES, conditions=conditions, why=reason),
-        NotAdmitted(reason, hint),
+        NotAdmitted(reason, hint, rule.name),
     )
 
 

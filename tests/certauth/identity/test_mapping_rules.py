@@ -122,6 +122,7 @@ def test_a_rule_that_takes_a_login_and_cannot_make_it_anybody_refuses_it() -> No
     assert decision == NotAdmitted(
         "rule 'named' takes this login, but subject: the proof has no /uid",
         "ask the provider to send /uid, or log in with its scope",
+        rule="named",
     )
 
 

@@ -1,4 +1,4 @@
-"""The careless provider: its tokens name no key, and its issuer is whatever it is called."""
+"""The careless provider: its tokens name no key, and its issuer is whatever it is called. What we accept joserfc accepts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from certauth.errors import ProofError
 from certauth.identity import BoundKey, Issuer, KeySet, issuer_of, read_proof, registry, verify_id_token
 from tests.certauth.identity.kit import SALTED, STOLEN_BY
 from tests.simulator.mock_provider import CLIENT_ID, MockProvider, mock_log_in, mock_provider
+from tests.simulator.second_opinion import second_opinion
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +23,29 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockProvider]
 
 
 @pytest.fixture(scope="module")
-def keys(provider: MockProvider) -> KeySet:
-    """Its keys."""
+def published(provider: MockProvider) -> bytes:
+    """Its keys, as it publishes them."""
     with provider.client() as client:
         document = client.get(f"{provider.issuer}/.well-known/openid-configuration").raise_for_status().json()
-        return KeySet.parse(client.get(document["jwks_uri"]).raise_for_status().content)
+        return client.get(document["jwks_uri"]).raise_for_status().content
 
 
-def test_its_tokens_need_the_setting_and_the_nonce(provider: MockProvider, keys: KeySet) -> None:
+@pytest.fixture(scope="module")
+def keys(published: bytes) -> KeySet:
+    """Its keys."""
+    return KeySet.parse(published)
+
+
+def test_its_tokens_need_the_setting_and_the_nonce(provider: MockProvider, keys: KeySet, published: bytes) -> None:
     """Without ``kid``: refused by default; with ``single_key`` accepted, for the key of the login and no other."""
-    proof = read_proof(mock_log_in(provider, "alice", nonce=SALTED.nonce())["id_token"])
+    token = mock_log_in(provider, "alice", nonce=SALTED.nonce())["id_token"]
+    proof = read_proof(token)
     strict = Issuer(id="mock", url=provider.issuer, audience=CLIENT_ID)
 
     def verify(issuer: Issuer, key: BoundKey = SALTED) -> str:
-        return verify_id_token(proof, issuer=issuer, keys=keys, key=key, now=datetime.now(UTC)).subject
+        identity = verify_id_token(proof, issuer=issuer, keys=keys, key=key, now=datetime.now(UTC))
+        assert identity.claims == second_opinion(token, published)
+        return identity.subject
 
     assert proof.kid is None
     with pytest.raises(ProofError, match="unknown-key"):

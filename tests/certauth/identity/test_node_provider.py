@@ -11,10 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx2
 import pytest
-from joserfc import jwk as joserfc_jwk
-from joserfc import jwt as joserfc_jwt
 
 from certauth import keys
 from certauth.errors import ProofError
@@ -42,8 +39,7 @@ from tests.simulator.node_provider import (
     node_provider,
     public_client,
 )
-
-pytestmark = pytest.mark.xdist_group("node-provider-identity")
+from tests.simulator.second_opinion import second_opinion
 
 SIGNER = "https://signer.example:8443"
 SALT = bytes(range(16))
@@ -83,12 +79,6 @@ def entry(provider: NodeProvider, **changes: Any) -> Issuer:
 def bound(dpop: DpopKey, salt: bytes | None = None) -> BoundKey:
     """The key that makes the DPoP proofs, as the key of a certification request."""
     return BoundKey(signer_id=SIGNER, spki=keys.spki(dpop.private.public_key()), salt=salt)
-
-
-def second_opinion(token: str, document: bytes) -> dict[str, Any]:
-    """The claims, if joserfc agrees that the token is signed by one of these keys."""
-    published = joserfc_jwk.KeySet.import_key_set(httpx2.Response(200, content=document).json())
-    return joserfc_jwt.decode(token, published, algorithms=["RS256", "ES256"]).claims
 
 
 def test_a_login(provider: NodeProvider, document: bytes) -> None:

@@ -1,4 +1,7 @@
-"""The same checks against ID tokens that a real OpenID provider issued (idpyoidc, over HTTPS, through the whole code flow)."""
+"""The same checks against ID tokens that a real OpenID provider issued (idpyoidc, over HTTPS, through the whole code flow).
+
+What we accept of it joserfc, an independent library, accepts too, with the same claims.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from certauth.errors import ProofError
 from certauth.identity import Binding, BoundKey, Issuer, KeySet, ProofKind, read_proof, verify_access_token, verify_id_token
 from tests.simulator.openid_provider import Provider, log_in, running_provider, sign_in
+from tests.simulator.second_opinion import second_opinion
 
 SIGNER = "https://signer.example:8443"
 SALT = bytes(range(16))
@@ -34,10 +38,16 @@ def provider(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def keys(provider: Provider) -> KeySet:
-    """The keys that it publishes."""
+def published(provider: Provider) -> bytes:
+    """The keys, as it publishes them."""
     with httpx2.Client(verify=ssl.create_default_context(cafile=str(provider.ca_file)), trust_env=False) as client:
-        return KeySet.parse(client.get(f"{provider.issuer}/jwks.json").content)
+        return client.get(f"{provider.issuer}/jwks.json").content
+
+
+@pytest.fixture(scope="module")
+def keys(published: bytes) -> KeySet:
+    """The keys that it publishes."""
+    return KeySet.parse(published)
 
 
 def issuer_for(provider: Provider) -> Issuer:
@@ -50,12 +60,14 @@ def bound(spki: bytes, *, signer: str = SIGNER, salt: bytes = SALT) -> BoundKey:
     return BoundKey(signer_id=signer, spki=spki, salt=salt)
 
 
-def test_a_real_login_proves_who_it_is_and_binds_the_key(provider: Provider, keys: KeySet) -> None:
+def test_a_real_login_proves_who_it_is_and_binds_the_key(provider: Provider, keys: KeySet, published: bytes) -> None:
     """Alice logs in for her key: the identity is hers. With any other key, salt or signer the same token is refused."""
     alice, thief = new_spki(), new_spki()
-    proof = read_proof(log_in(provider, "alice", nonce=bound(alice).nonce())["id_token"])
+    token = log_in(provider, "alice", nonce=bound(alice).nonce())["id_token"]
+    proof = read_proof(token)
     now, issuer = datetime.now(UTC), issuer_for(provider)
     identity = verify_id_token(proof, issuer=issuer, keys=keys, key=bound(alice), now=now)
+    assert identity.claims == second_opinion(token, published)
     assert identity.subject == provider.subject_of("alice") != provider.subject_of("bob")
     assert (identity.kind, identity.binding) == (ProofKind.ID_TOKEN, Binding.NONCE)
     assert (identity.email, identity.name) == ("alice@demo.example", "Alice")

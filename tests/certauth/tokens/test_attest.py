@@ -263,6 +263,7 @@ def test_a_holder_cannot_say_it_himself(als: Facility) -> None:
         ((), SOON),
         (("",), SOON),
         (("a\n",), SOON),
+        ("run7", SOON),
         (("r" * 129,), SOON),
         (tuple(f"run{number}" for number in range(17)), SOON),
         (("run7",), SOON.replace(tzinfo=None)),

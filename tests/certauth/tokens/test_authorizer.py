@@ -12,11 +12,12 @@ from certauth.tokens import authorizer
 from certauth.tokens.authorizer import Allowed, FailedCheck, NotAllowed
 from certauth.tokens.blocks import Block
 from certauth.tokens.codec import decode
-from certauth.tokens.conditions import Operations, Uses
-from certauth.tokens.datalog import QUERY_HEAD, Binary, Check, Predicate, Query, Variable
+from certauth.tokens.conditions import Operations, Services, Uses, Window
+from certauth.tokens.datalog import QUERY_HEAD, Binary, Check, Date, Predicate, Query, Variable
 from certauth.tokens.vocabulary import Right
 from tests.certauth.tokens.kit import ALICE, BOB, EVE, NOW, Facility, ask, codes, fact, with_block
 
+START = int(NOW.timestamp())
 RIGHTS = (Right("files", "read", "/data/"), Right("files", "write", "/data/log"), Right("jobs", "submit", "/"))
 
 
@@ -51,6 +52,15 @@ RIGHTS = (Right("files", "read", "/data/"), Right("files", "write", "/data/log")
 def test_decisions(als: Facility, changes: dict[str, Any], expected: list[str]) -> None:
     """Rights, window, audience and certificate decide, and every one that fails is named."""
     assert codes(als.ask(als.mint(audience=("files", "jobs"), rights=RIGHTS), **changes)) == expected
+
+
+def test_a_right_at_a_service_works_in_the_audience_only(als: Facility) -> None:
+    """The rights name the service, and so does the audience, or a narrowing of it: both must."""
+    submit = {"service": "jobs", "operation": "submit", "path": "/a"}
+    both = als.mint(audience=("files", "jobs"), rights=RIGHTS)
+    assert codes(als.ask(both, **submit)) == []
+    assert codes(als.ask(als.mint(audience=("files",), rights=RIGHTS), **submit)) == ["token-audience"]
+    assert codes(als.ask(with_block(both, Block(3, checks=(Services(("files",)),))), **submit)) == ["token-audience"]
 
 
 def test_refusals_name_the_block_and_say_why(als: Facility) -> None:
@@ -115,29 +125,48 @@ def test_giving_up_is_unavailability(als: Facility, monkeypatch: pytest.MonkeyPa
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """Grows by one each time the engine is asked."""
     times: list[None] = []
-    real = authorizer.Builder
+    real = authorizer._time_fact
 
-    def counting() -> object:
+    def counting(seconds: int) -> object:
         times.append(None)
-        return real()
+        return real(seconds)
 
-    monkeypatch.setattr(authorizer, "Builder", counting)
+    monkeypatch.setattr(authorizer, "_time_fact", counting)
     return times
 
 
 def test_the_same_question_is_asked_once(als: Facility, asked: list[None]) -> None:
-    """Within one second, and for the very same facts, the engine's word is remembered, whichever it was."""
+    """For the very same facts, and until a window of the token opens or closes, the engine's word is remembered."""
     token = als.verify(als.mint())
-    for _ in range(3):
-        assert codes(ask(token, now=NOW + timedelta(milliseconds=400))) == []
-        assert codes(ask(token, path="/elsewhere")) == ["right-not-held"]
+    for seconds in (0, 0.4, 7, 1800):
+        assert codes(ask(token, now=NOW + timedelta(seconds=seconds))) == []
+        assert codes(ask(token, now=NOW + timedelta(seconds=seconds), path="/elsewhere")) == ["right-not-held"]
     assert len(asked) == 2
+
+
+def test_every_moment_that_a_window_names_is_another_question(als: Facility) -> None:
+    """What is remembered says at every second what the engine would say, before, between and after all windows."""
+    windows = (Window(START + 10, START + 40), Window(None, START + 30), Window(START + 20, START + 50))
+    token = als.verify(with_block(als.mint(), Block(3, checks=windows)))
+    for second in (*range(8, 55), *reversed(range(8, 55))):
+        allowed = codes(ask(token, now=NOW + timedelta(seconds=second))) == []
+        assert allowed is (20 <= second < 30), second
+
+
+def test_a_check_that_only_the_engine_understands_is_asked_about_each_second(als: Facility, asked: list[None]) -> None:
+    """It may compare the time with anything."""
+    t = Variable("t")
+    strange = Check((Query(QUERY_HEAD, (fact("time", t),), ((t, Date(START + 2), Binary.LESS_OR_EQUAL),), ()),))
+    token = als.verify(with_block(als.mint(), Block(3, checks=(strange,))))
+    assert [codes(ask(token, now=NOW + timedelta(seconds=second))) for second in range(4)] == [[], [], [], ["token-check"]]
+    assert len(asked) == 4
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"now": NOW + timedelta(seconds=1)},
+        {"now": NOW - timedelta(minutes=2)},
+        {"now": NOW + timedelta(hours=1)},
         {"service": "other"},
         {"operation": "write"},
         {"path": "/data/run7/b"},

@@ -183,10 +183,13 @@ def in_term(term: bytes) -> bytes:
         (nested(0x12, b"") * 2 + VERSION, NotCanonical),  # two contexts
         (VERSION + nested(0x4A, b""), NotCanonical),  # an unknown field
         (nested(0x0A, b"\xff") + VERSION, ValueError),  # not UTF-8
+        (integer(0x18, 300) * 2, NotCanonical),  # two versions, and not small ones
+        (VERSION + nested(0x22, nested(0x0A, NAME)) + b"\x22\x7f", ValueError),  # a fact that is cut
+        (VERSION + nested(0x32, b"") + nested(0x22, nested(0x0A, NAME)), NotCanonical),  # a fact after a check
         (nested(0x0A, b"a") * 2 + VERSION, ValueError),  # the same symbol twice
         (nested(0x0A, b"read") + VERSION, ValueError),  # a default symbol again
         (VERSION + nested(0x42, encode_key(KEY)) * 2, ValueError),  # the same key twice
-        (VERSION + nested(0x22, b""), IndexError),  # a fact of nothing
+        (VERSION + nested(0x22, b""), ValueError),  # a fact of nothing
         (VERSION + nested(0x22, nested(0x0A, NAME) * 2), ValueError),  # of two predicates
         (VERSION + nested(0x22, nested(0x0A, nested(0x12, b""))), ValueError),  # no name
         (VERSION + nested(0x22, nested(0x0A, integer(0x08, 999))), KeyError),  # an unknown name

@@ -10,7 +10,7 @@ from certauth.errors import TokenError
 from certauth.tokens.block_writer import encode_key
 from certauth.tokens.codec import MAX_BYTES, MAX_TEXT, decode, encode, from_text, to_text
 from certauth.tokens.datalog import KeyRef
-from certauth.tokens.wire import integer, nested
+from certauth.tokens.wire import integer, nested, unsigned
 from tests.certauth.tokens.kit import Facility
 
 KEY = encode_key(KeyRef(0, b"k" * 32))
@@ -129,3 +129,15 @@ def test_repr_hides_the_proof(als: Facility) -> None:
     assert repr(token.proof) not in repr(token)
     assert als.kid in repr(token)
     assert decode(nested(0x12, LINK) + PROOF).kid is None
+
+
+@pytest.mark.parametrize("less", [1, 2, 30])
+def test_the_content_of_a_link_is_as_long_as_it_says(als: Facility, less: int) -> None:
+    """A link in the form that is read by its places: the content that we lint is the content that the engine verifies."""
+    token = decode(als.mint())
+    content, key = token.blocks[0].content, nested(0x12, encode_key(token.blocks[0].next_key))
+    rest = key + nested(0x1A, token.blocks[0].signature) + integer(0x28, 1)
+    proof = nested(0x22, nested(0x0A, token.proof))
+    assert decode(nested(0x12, nested(0x0A, content) + rest) + proof).contents == token.contents
+    link = b"\x0a" + unsigned(len(content) - less) + content + rest
+    assert code(nested(0x12, link) + proof) in {"token-not-canonical", "token-malformed"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 
 import pytest
@@ -31,6 +30,7 @@ from certauth.tokens.verify import verify
 from certauth.tokens.vocabulary import Narrowing, Right
 from certauth.tokens.wire import integer, nested
 from tests.certauth.tokens.kit import BOB, NOW, Facility, codes, fact, with_block
+from tests.costs import least_cost
 
 NUMBERS = " ".join(f"n({number});" for number in range(30))
 JOIN = ", ".join(f"n($x{number})" for number in range(5))
@@ -102,19 +102,26 @@ BOMBS = {
 }
 """The families that burn time, at less than 6 kB each."""
 
+BOUND_SECONDS = 0.005
+"""CPU time; the costliest takes half a millisecond here, and the machine that tests may be a slow one."""
+
 
 @pytest.mark.parametrize("source", BOMBS.values(), ids=BOMBS)
 def test_bombs_are_refused_at_once(als: Facility, source: str) -> None:
-    """Reading and refusing takes less than a millisecond or two, whatever it would take to evaluate; here, a few at most."""
+    """Reading and refusing takes a millisecond or so, whatever it would take to evaluate."""
     token = appended(als, with_rights(als), source)
     assert len(token) < MAX_BYTES
-    best = 1.0
-    for _ in range(5):
-        start = time.thread_time()
-        with pytest.raises(TokenError, match=r"\[lint-"):
+    found: set[str] = set()
+
+    def refuse() -> None:
+        try:
             lint(decode(token))
-        best = min(best, time.thread_time() - start)
-    assert best < 0.010
+        except TokenError as error:
+            found.add(error.code)
+
+    assert least_cost(refuse) < BOUND_SECONDS
+    assert len(found) == 1
+    assert found.pop().startswith("lint-")
 
 
 def with_rights(als: Facility) -> bytes:
@@ -138,11 +145,12 @@ def test_sets_within_sets_are_refused(als: Facility) -> None:
 
 
 CONTROL = """
-    import resource, sys
+    import math, resource, sys, time
     from datetime import timedelta
     from biscuit_auth import AuthorizerBuilder, Biscuit, PublicKey
     key, token, seconds = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
+    most = math.ceil(time.process_time() + float(seconds) - 0.5)  # whole seconds, not counting what the start has taken
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most))
     biscuit = Biscuit.from_base64(token, PublicKey(key))
     builder = AuthorizerBuilder('operation("read"); path("/aaaaaaaa"); allow if true')
     limits = builder.limits()
@@ -160,7 +168,7 @@ CONTROL = """
 
 
 def start_engine(als: Facility, token: bytes, cpu_seconds: int, *, extern: bool = False) -> subprocess.Popen[str]:
-    """The bare engine at work on ``token``, with a time limit of 10 ms of its own; killed after ``cpu_seconds`` of CPU."""
+    """The bare engine at work on ``token``, with a time limit of 10 ms of its own; killed after some ``cpu_seconds``."""
     key = f"ed25519/{key_ref(als.root.public_key).key.hex()}"
     program = textwrap.dedent(CONTROL).replace("{extern}", str(extern))
     command = [sys.executable, "-c", program, key, to_text(token), str(cpu_seconds)]
@@ -168,7 +176,7 @@ def start_engine(als: Facility, token: bytes, cpu_seconds: int, *, extern: bool 
 
 
 def test_the_control_without_the_lint_the_engine_hangs(als: Facility) -> None:
-    """The same process answers for an honest token, and for each bomb is still busy after a hundred times its own limit."""
+    """The same process answers for an honest token, and for each bomb is still busy after fifty times its own limit."""
     tokens = {name: appended(als, with_rights(als), source) for name, source in BOMBS.items()}
     honest = start_engine(als, with_rights(als), 1)
     assert honest.communicate(timeout=60)[0].split() == ["evaluating", "done"]
@@ -232,6 +240,16 @@ def test_every_changed_byte_is_refused_wherever_it_is(als: Facility, chain: byte
             changed = bytes((*chain[:position], chain[position] ^ flip, *chain[position + 1 :]))
             assert outcome(lambda changed=changed: verify(to_text(changed), als.roots)) != "taken"
             describe_or_refuse(changed)
+
+
+def test_every_changed_character_is_refused_wherever_it_is(als: Facility, chain: bytes) -> None:
+    """The same of a token's text: another letter, the other alphabet, padding, space or anything else, at every place."""
+    text = to_text(chain)
+    assert outcome(lambda: verify(text, als.roots)) == "taken"
+    for position, character in enumerate(text):
+        for other in {*"AB-_+/= \n.é\x00", "", character * 2} - {character}:
+            changed = text[:position] + other + text[position + 1 :]
+            assert outcome(lambda changed=changed: verify(changed, als.roots)) != "taken", (position, other)
 
 
 def describe_or_refuse(data: bytes) -> None:

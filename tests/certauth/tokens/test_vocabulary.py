@@ -9,9 +9,10 @@ import pytest
 
 from certauth.errors import KeyMaterialError, UsageError
 from certauth.keys import Algorithm, generate
+from certauth.names import is_name
 from certauth.tokens.conditions import BodyDigest, Members, Operations, Peer, Uses, Voucher
 from certauth.tokens.signing import key_ref
-from certauth.tokens.vocabulary import AMBIENT, PLURAL, SINGLE, MemberOf, Narrowing, Right, is_label, is_name, is_path
+from certauth.tokens.vocabulary import AMBIENT, PLURAL, SINGLE, MemberOf, Narrowing, Right, is_label, is_path
 from tests.certauth.tokens.kit import ALICE, NOW, Facility
 
 KEY = generate(Algorithm.P256).public_key
@@ -40,6 +41,14 @@ KEY = generate(Algorithm.P256).public_key
         ({"groups": ("",)}, "groups"),
         ({"roles": ("a\nb",)}, "groups"),
         ({"projects": ("\x00",)}, "groups"),
+        ({"audience": "files"}, "audience"),
+        ({"rights": "ab/"}, "rights"),
+        ({"rights": ("ab/",)}, "rights"),
+        ({"rights": Right("files", "read", "/")}, "rights"),
+        ({"rights": (("files", "read"),)}, "rights"),
+        ({"groups": "staff"}, "groups"),
+        ({"roles": "operator"}, "groups"),
+        ({"projects": "p"}, "groups"),
         ({"assurance": 4}, "assurance"),
         ({"assurance": -1}, "assurance"),
         ({"peer_fingerprint": ALICE.upper()}, "peer_fingerprint"),
@@ -52,6 +61,7 @@ def test_impossible_tokens_are_refused(als: Facility, changes: dict[str, Any], w
     with pytest.raises(UsageError, match=what) as caught:
         als.spec(**changes)
     assert caught.value.code == "bad-token"
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -77,6 +87,13 @@ def test_impossible_tokens_are_refused(als: Facility, changes: dict[str, Any], w
         ("members", (MemberOf("", KEY),)),
         ("members", (MemberOf("a\n", KEY),)),
         ("members", tuple(MemberOf(f"g{number}", KEY) for number in range(17))),
+        ("operations", "read"),
+        ("paths", "/"),
+        ("services", "files"),
+        ("networks", "10.0.0.0/8"),
+        ("projects", "p"),
+        ("members", "g"),
+        ("members", MemberOf("g", KEY)),
     ],
 )
 def test_impossible_narrowings_are_refused(what: str, value: Any) -> None:
@@ -84,6 +101,7 @@ def test_impossible_narrowings_are_refused(what: str, value: Any) -> None:
     with pytest.raises(UsageError, match=what) as caught:
         Narrowing(**{what: value})
     assert caught.value.code == "bad-narrowing"
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
