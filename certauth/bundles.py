@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -95,7 +96,7 @@ def verify_peer(chain_der: Sequence[bytes], entries: Mapping[TrustDomain, TrustE
             f"a chain has 1 to {MAX_CHAIN} certificates of at most {MAX_CERTIFICATE} bytes",
             hint="send your certificate and the one that issued it, no more",
         )
-    leaf, *presented = (load_der(der) for der in chain_der)
+    leaf, presented = load_der(chain_der[0]), [_load_presented(der) for der in chain_der[1:]]
     # 2. The name chooses the one bundle that may vouch for it.
     principal = principal_of(leaf)
     entry = entries.get(principal.domain)
@@ -139,6 +140,11 @@ def verify_peer(chain_der: Sequence[bytes], entries: Mapping[TrustDomain, TrustE
         spki=spki(key),
         issuer_fingerprint=fingerprint(issuer),
     )
+
+
+@lru_cache(maxsize=256)  # the same few authorities stand above everybody; what was read of one does not change
+def _load_presented(der: bytes) -> x509.Certificate:
+    return load_der(der)
 
 
 def _check_names(leaf: x509.Certificate, kind: Kind) -> None:

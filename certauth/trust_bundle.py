@@ -25,10 +25,13 @@ from certauth.errors import CertauthError, ChainError, ConfigError
 from certauth.keys import PublicKey, key_id, raw, refuse_example
 from certauth.names import TrustDomain
 from certauth.requests import shown
+from certauth.small_order import is_small_order
 
 MAX_BUNDLE = 256 * 1024
 """Bytes of a trust bundle."""
 _MAX_AUTHORITIES = 32
+MAX_TOKEN_ROOTS = _MAX_AUTHORITIES
+"""Token keys in a bundle."""
 
 _MEMBERS = {
     "v", "domain", "sequence", "issued_at", "refresh_hint", "x509_roots", "x509_issuers", "token_roots", "log_vkey", "feed_key",
@@ -81,6 +84,11 @@ class TrustBundle:
     def believed_token_roots(self) -> tuple[TokenRoot, ...]:
         """The token keys whose signatures count: all but the tainted ones."""
         return tuple(root for root in self.token_roots if root.state is not KeyState.TAINTED)
+
+    @property
+    def tainted_kids(self) -> tuple[str, ...]:
+        """The ids of the token keys that are withdrawn: for telling a user why a token is refused."""
+        return tuple(root.kid for root in self.token_roots if root.state is KeyState.TAINTED)
 
     def to_json(self) -> bytes:
         """The bundle as canonical JSON; :meth:`parse` reads it back."""
@@ -154,6 +162,8 @@ def _parse(data: bytes) -> TrustBundle:
     if len({root.kid for root in bundle.token_roots}) != len(bundle.token_roots):
         raise ValueError("two token keys with one id")
     VerifierKey.parse(bundle.log_vkey)
+    if any(is_small_order(raw(key)) for key in (bundle.feed_key, *(root.key for root in bundle.token_roots))):
+        raise ValueError("a key that anybody can sign for (a point of small order)")
     return bundle
 
 

@@ -7,6 +7,8 @@ What such a key states is never taken for what a token's issuer states: its grou
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Annotated
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,11 +19,12 @@ from pydantic import Field
 
 from certauth.encoding import from_b64
 from certauth.errors import ConfigError, KeyMaterialError, RequestError
-from certauth.names import TrustDomain
+from certauth.keys import raw
+from certauth.names import TrustDomain, is_name
+from certauth.small_order import is_small_order
 from certauth.tokens.datalog import KeyRef
 from certauth.tokens.signing import key_ref
 from certauth.tokens.verify import TrustedAttester
-from certauth.tokens.vocabulary import is_name
 from policy.documents import Model
 
 _MEMBER = re.compile(r"([^:]+):(.+)", re.DOTALL)
@@ -51,12 +54,28 @@ def attester_of(table: AttesterTable, where: str) -> TrustedAttester:
     return TrustedAttester(key=_key(table.key, where), domain=domain, groups=table.groups)
 
 
+def by_key(attesters: Iterable[TrustedAttester]) -> Mapping[KeyRef, TrustedAttester]:
+    """Attesters by their keys. ``ConfigError`` (``attester-conflict``): one key speaks for one domain, in one entry."""
+    found: dict[KeyRef, TrustedAttester] = {}
+    for attester in attesters:
+        if attester.key in found:
+            raise ConfigError(
+                "attester-conflict",
+                f"one key is to vouch for {found[attester.key].domain} and again for {attester.domain}",
+                hint="one [[attester]] for each key, with all its groups",
+            )
+        found[attester.key] = attester
+    return MappingProxyType(found)
+
+
 def _key(text: str, where: str) -> KeyRef:
     try:
         public = (
             load_pem_public_key(text.encode()) if text.lstrip().startswith("-----") else load_der_public_key(from_b64(text))
         )
         match public:
+            case Ed25519PublicKey() if is_small_order(raw(public)):
+                raise ValueError("a key that anybody can sign for")
             case Ed25519PublicKey() | EllipticCurvePublicKey():
                 return key_ref(public)
             case _:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from starlette.authentication import AuthCredentials, BaseUser
 
@@ -19,6 +20,12 @@ from policy.token import SUBPROTOCOL
 
 STATE = "certauth"
 """``request.state.certauth``, which is ``scope["state"]["certauth"]``, is a ``Caller``."""
+
+
+_NOBODY: dict[str, Any] = dict.fromkeys(("principal", "certificate", "user", "expires_at", "peer")) | {
+    "assurance": 0,
+    **dict.fromkeys(("groups", "roles", "projects", "members", "handed_over"), ()),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,28 +82,30 @@ class Caller(BaseUser):
         ]
 
 
-def caller_of(permit: Permit, request: AccessRequest, *, request_id: str) -> Caller:
-    """The caller a permit was given to."""
+def members_of(permit: Permit, request: AccessRequest) -> dict[str, Any]:
+    """What the caller is made of that a permit was given to, but for the id of the request."""
     peer, token = permit.peer, permit.token
-    ends = [peer.not_after] if peer is not None else []
-    if token is not None:
-        ends.append(token.expires_at)
-    return Caller(
-        request_id=request_id,
-        principal=peer.principal if peer is not None else None,
-        certificate=peer.fingerprint if peer is not None else None,
-        user=str(token.user) if token is not None else None,
-        assurance=min(item.assurance for item in (peer, token) if item is not None) if peer is not None else 0,
-        groups=tuple(token.groups) if token is not None else (),
-        roles=tuple(token.roles) if token is not None else (),
-        projects=tuple(token.projects) if token is not None else (),
-        members=tuple(map(str, token.members)) if token is not None else (),
-        handed_over=token.chain if token is not None and token.hand_overs else (),
-        operation=permit.route.operation_of(request),
-        path=request.path,
-        expires_at=min(ends, default=None),
-        peer=peer,
-    )
+    members: dict[str, Any] = dict(_NOBODY, operation=permit.route.operation_of(request), path=request.path)
+    if peer is not None:
+        members.update(
+            principal=peer.principal,
+            certificate=peer.fingerprint,
+            assurance=peer.assurance,
+            expires_at=peer.not_after,
+            peer=peer,
+        )
+    if peer is not None and token is not None:
+        members.update(
+            user=token.user,
+            assurance=min(peer.assurance, token.assurance),
+            groups=token.groups,
+            roles=token.roles,
+            projects=token.projects,
+            members=tuple([str(member) for member in token.members]),
+            handed_over=token.chain if token.hand_overs else (),
+            expires_at=min(peer.not_after, token.expires_at),
+        )
+    return members
 
 
 def scope_for_app(scope: Scope, headers: ReadHeaders, caller: Caller, *, hide_token: bool) -> Scope:

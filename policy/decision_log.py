@@ -98,6 +98,11 @@ class DecisionRecord(NamedTuple):
     stripped: int | None = None
     """How many certificate-carrying headers the client smuggled in; they were removed."""
 
+    def again(self, *, at: datetime, request: str, stripped: int | None) -> DecisionRecord:
+        """The same of another, equal request."""
+        # As `_replace` would, in a fifth of the time.
+        return tuple.__new__(DecisionRecord, (self.event, at, self.outcome, self.code, request, *self[5:-1], stripped))
+
     def members(self) -> dict[str, object]:
         """The record as members of a line: no None, time in microseconds, text of bounded length."""
         limit = MAX_TEXT_OF_STRANGERS if self.principal is None else MAX_TEXT

@@ -33,9 +33,10 @@ def read_document(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_DOCUMENT + 1)
     except OSError as error:
-        raise ConfigError("unreadable", f"cannot read {path}: {error.strerror}") from error
+        hint = "check the path, and make it readable for the user that runs the service"
+        raise ConfigError("unreadable", f"cannot read {path}: {error.strerror}", hint=hint) from error
     if len(data) > MAX_DOCUMENT:
-        raise ConfigError("unreadable", f"{path} is larger than {MAX_DOCUMENT} bytes")
+        raise ConfigError("unreadable", f"{path} is larger than {MAX_DOCUMENT} bytes", hint="check the path")
     return data
 
 

@@ -139,7 +139,11 @@ def find_records(path: Path, request_id: str) -> tuple[Mapping[str, object], ...
     """
     files = [path] if path.is_file() else sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
     if not files:
-        raise ConfigError("unreadable", f"there is no decision file {path}, nor one of a process ({path.stem}-0{path.suffix})")
+        raise ConfigError(
+            "unreadable",
+            f"there is no decision file {path}, nor one of a process ({path.stem}-0{path.suffix})",
+            hint="name the path under [record] in policy.toml, or the file itself",
+        )
     found = [record for file in files for record in _records(file) if record.get("request") == request_id]
     if not found:
         raise UsageError(
@@ -158,7 +162,8 @@ def _records(file: Path) -> Iterator[Mapping[str, object]]:
             for line in lines.read(whole).split(b"\n")[:-1]:
                 yield cast("Mapping[str, object]", strict_json(line))  # as verified
     except OSError as error:
-        raise ConfigError("unreadable", f"cannot read {file}: {error.strerror}") from error
+        hint = "ask as the user that runs the service, or have the file made readable for you"
+        raise ConfigError("unreadable", f"cannot read {file}: {error.strerror}", hint=hint) from error
 
 
 def _words(data: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""Where trust comes from: a domain's bundle in a file, and its revocation feed in a file or behind ``https``.
+"""Where trust comes from: a domain's bundle in a file, newer ones behind ``https``, and its revocation feed in either.
 
 A ``Source`` belongs to one trust domain and remembers the newest thing it accepted, so that neither the bundle nor the feed
 ever goes back to an earlier sequence: whoever can replace a file or answer for a server must not revive what was withdrawn.
@@ -7,29 +7,26 @@ What cannot be reached, read or verified leaves the last good copy in force and 
 
 from __future__ import annotations
 
-import ssl
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
-import httpx2
-
 from certauth.bundles import MAX_BUNDLE, TrustBundle, TrustEntry
-from certauth.certificates import dump_chain
 from certauth.errors import CertauthError, ConfigError, LogError, UnavailableError
 from certauth.names import TrustDomain
 from certauth.revocation import MAX_FEED, Feed, RevocationSet, open_feed
+from policy.bundle_source import BundleServer, same_anchors
+from policy.fetching import DEADLINE, Fetcher, NotFetchedError, TooLongError
 
 BUNDLE_REFRESH = 5.0
 """Seconds between two looks at the bundle of a domain without a feed."""
 STALE_READING = timedelta(hours=1)
 """How long reading goes on after a domain's revocations stopped being fresh: an outage, not a way around them."""
-TIMEOUT = 5.0
-"""Seconds for each step of fetching a feed: connect, send, wait for the next bytes."""
+
+_LOOK = "what was known stays in force until it is stale; fetch it by hand, curl -v, and tell those who run that facility"
 
 Stamp = tuple[int, int, int, int]
 
@@ -81,8 +78,8 @@ class FeedAddress:
     """``None``: as old as the feed itself allows."""
     stale_reading: timedelta = STALE_READING
     """How long reading goes on after that."""
-    deadline: float = 30.0
-    """Seconds for a whole fetch: a server that sends one byte at a time must not hold the thread."""
+    deadline: float = DEADLINE
+    """Seconds for a whole fetch."""
 
 
 class Source:
@@ -96,19 +93,25 @@ class Source:
         entry_for: Callable[[TrustBundle], TrustEntry],
         feed: FeedAddress | None,
         allow_example_keys: bool,
+        server: BundleServer | None = None,
     ) -> None:
-        """Raises ``ConfigError`` if the bundle cannot be used: at the start there is no last good copy to fall back on."""
+        """``server`` is where newer bundles than the file's come from; ``None``: from the file alone.
+
+        Raises ``ConfigError`` if the bundle cannot be used: at the start there is no last good copy to fall back on.
+        """
         self.domain = domain
         self.lock = threading.Lock()
         self.feed = feed
         self.problem: CertauthError | None = None
         """What the last refresh could not do; ``None`` if all is well."""
+        self.server = server
         self._entry_for = entry_for
         self._bundle_path = bundle_path
         self._allow_example_keys = allow_example_keys
-        self._client: httpx2.Client | None = None
-        self._stamp = _stamp(bundle_path)
-        self.entry = entry_for(self._read_bundle())
+        self._fetcher = _fetcher(feed)
+        self._stamp = stamp_of(bundle_path)
+        self._pinned = self._read_bundle()
+        self.entry = entry_for(self._pinned)
         self.newest: Feed | None = None
         self.revocations: RevocationSet | None = None
 
@@ -138,14 +141,18 @@ class Source:
     def read_new_bundle(self) -> TrustEntry | None:
         """A new entry if the bundle's file has changed to something acceptable, else ``None``."""
         try:
-            stamp = _stamp(self._bundle_path)
+            stamp = stamp_of(self._bundle_path)
             if stamp == self._stamp:
                 return None
             bundle = self._read_bundle()
+            if self._is_behind(bundle):
+                self._stamp, self._pinned = stamp, bundle
+                return None
             if bundle.sequence < self.entry.bundle.sequence:
                 raise ConfigError(
                     "bundle-rollback",
                     f"{self._bundle_path} has sequence {bundle.sequence}; {self.entry.bundle.sequence} was already in force",
+                    hint="put the newest bundle of that facility there; an older one could bring back what was withdrawn",
                 )
         except CertauthError as error:
             self.problem = error
@@ -153,9 +160,16 @@ class Source:
         self._stamp = stamp
         return self._entry_for(bundle)
 
-    def accept_bundle(self, entry: TrustEntry) -> None:
+    def newer_bundle(self, data: bytes, server: BundleServer) -> TrustEntry | None:
+        """An entry with what the server said, if that is newer; ``None`` if it is no news. Raises as ``BundleServer.read``."""
+        bundle = server.read(data, pinned=self._pinned, current=self.entry.bundle)
+        return None if bundle is None else self._entry_for(bundle)
+
+    def accept_bundle(self, entry: TrustEntry, *, from_file: bool) -> None:
         """Put a new bundle in force. Connections made under the old one's authorities are not used again."""
         self.entry = entry
+        if from_file:
+            self._pinned = entry.bundle
         self.close()
 
     def refresh_feed(self, now: datetime) -> None:
@@ -163,10 +177,8 @@ class Source:
         if self.feed is None:
             return
         try:
-            location = self.feed.location
-            data = _read_file(location, MAX_FEED) if isinstance(location, Path) else self._fetch(self.feed, location)
             feed = open_feed(
-                data,
+                self._read_feed(self.feed),
                 key=self.entry.bundle.feed_key,
                 domain=self.domain,
                 newest_sequence=self.newest.sequence if self.newest else 0,
@@ -184,47 +196,39 @@ class Source:
 
     def close(self) -> None:
         """Close the connection to the feed's server."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._fetcher is not None:
+            self._fetcher.close()
+
+    def _is_behind(self, bundle: TrustBundle) -> bool:
+        """Whether a file is older than what the server said since, and says nothing else: that is how it is meant to be."""
+        newest, pinned = self.entry.bundle.sequence, self._pinned
+        return pinned.sequence <= bundle.sequence < newest and same_anchors(bundle, pinned)
 
     def _read_bundle(self) -> TrustBundle:
         bundle = TrustBundle.parse(_read_file(self._bundle_path, MAX_BUNDLE), allow_example_keys=self._allow_example_keys)
         if bundle.domain != self.domain:
             raise ConfigError(
-                "bundle-domain", f"{self._bundle_path} is the bundle of {bundle.domain}, but its entry says {self.domain}"
+                "bundle-domain",
+                f"{self._bundle_path} is the bundle of {bundle.domain}, but its entry says {self.domain}",
+                hint="name the file of the other domain, or correct the name of the entry",
             )
         return bundle
 
-    def _fetch(self, feed: FeedAddress, url: str) -> bytes:
+    def _read_feed(self, feed: FeedAddress) -> bytes:
+        if self._fetcher is None:
+            return _read_file(Path(feed.location), MAX_FEED)
         try:
-            if self._client is None:
-                context = _tls_context(feed, self.entry.bundle)
-                self._client = httpx2.Client(verify=context, trust_env=False, follow_redirects=False, timeout=TIMEOUT)
-            with self._client.stream("GET", url, headers={"accept-encoding": "identity"}) as response:
-                if response.status_code != httpx2.codes.OK:
-                    raise UnavailableError("feed-unavailable", f"{url} answered {response.status_code}")
-                data, end = bytearray(), time.monotonic() + feed.deadline
-                for chunk in response.iter_raw():  # not decoded: a compressed answer could be a thousand times its size
-                    data += chunk
-                    if len(data) > MAX_FEED:
-                        raise LogError("feed-too-large", f"{url} sent more than {MAX_FEED} bytes")
-                    if time.monotonic() > end:
-                        raise UnavailableError("feed-unavailable", f"{url} did not finish in {feed.deadline:.0f} s")
-                return bytes(data)
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            self.close()
-            raise UnavailableError("feed-unavailable", f"cannot fetch {url}: {type(error).__name__}") from error
+            return self._fetcher.fetch(self.entry.bundle)
+        except TooLongError as error:
+            raise LogError("feed-too-large", f"no newer feed: {error}", hint=_LOOK) from error
+        except NotFetchedError as error:
+            raise UnavailableError("feed-unavailable", f"no newer feed: {error}", hint=_LOOK) from error
 
 
-def _tls_context(feed: FeedAddress, bundle: TrustBundle) -> ssl.SSLContext:
-    """TLS that believes only the domain's own authorities, or those of ``feed_ca``; never the machine's."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if feed.ca_file is not None:
-        context.load_verify_locations(cafile=feed.ca_file)
-    else:
-        context.load_verify_locations(cadata=dump_chain((*bundle.x509_roots, *bundle.x509_issuers)).decode("ascii"))
-    return context
+def _fetcher(feed: FeedAddress | None) -> Fetcher | None:
+    if feed is None or isinstance(feed.location, Path):
+        return None
+    return Fetcher(feed.location, ca_file=feed.ca_file, limit=MAX_FEED, deadline=feed.deadline)
 
 
 def _refuse_equivocation(old: Feed, new: Feed) -> None:
@@ -234,10 +238,14 @@ def _refuse_equivocation(old: Feed, new: Feed) -> None:
     before, after = set(old.entries), set(new.entries)
     now = new.issued_at.timestamp()
     if after - before or any(entry.expires_at is None or entry.expires_at > now for entry in before - after):
-        raise LogError("feed-equivocates", f"two different feeds of {new.domain} have sequence {new.sequence}")
+        raise LogError(
+            "feed-equivocates",
+            f"two different feeds of {new.domain} have sequence {new.sequence}",
+            hint="keep both and ask that facility: its signer, or somebody with its feed key, says two things at once",
+        )
 
 
-def _stamp(path: Path) -> Stamp | None:
+def stamp_of(path: Path) -> Stamp | None:
     """What changes when a file does, even if it is replaced within one tick of the clock by one of the same size."""
     try:
         status = path.stat()
@@ -251,7 +259,8 @@ def _read_file(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise ConfigError("unreadable", f"cannot read {path}: {error.strerror}") from error
+        hint = "make it readable for the user that runs the service"
+        raise ConfigError("unreadable", f"cannot read {path}: {error.strerror}", hint=hint) from error
     if len(data) > limit:
-        raise ConfigError("unreadable", f"{path} is larger than {limit} bytes")
+        raise ConfigError("unreadable", f"{path} is larger than {limit} bytes", hint="check that the path is the right one")
     return data

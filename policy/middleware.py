@@ -23,27 +23,28 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 from certauth.clock import Clock, system_clock
-from certauth.errors import CertauthError, ChainError, RevokedError, StoreError, TokenError
+from certauth.errors import ChainError, RevokedError, StoreError, TokenError
 from policy.asgi import App, Incoming, Lifespan, Outgoing, Receive, Send, cut_off, deny_request
-from policy.body import Body, BodyReader
-from policy.caller import caller_of, scope_for_app
+from policy.body import BodyReader
+from policy.caller import members_of, scope_for_app
 from policy.certificate import PeerVerifier
 from policy.counting import UseCounter
 from policy.cutoff import CutOffs, Running
 from policy.decision import Decision, Deny, PeerOutcome, Permit, TokenOutcome, decide
-from policy.decision_log import MAX_TEXT, DecisionLog, DecisionRecord
+from policy.decision_log import DecisionLog, DecisionRecord
+from policy.judgement import FAILED, Judgement, denying, record_of, refused
 from policy.peer import PresentedPeer, read_peer
-from policy.problem import Problem, problem_of, status_of
+from policy.problem import Problem, problem_of
 from policy.remaining import GuardedCaller, Remaining
-from policy.request import AccessRequest, ReadHeaders, RequestKind, Scope, client_of, read_headers, read_request, uuid7
+from policy.remembered import Permits, Remembered, key_of
+from policy.request import AccessRequest, ReadHeaders, RequestKind, Scope, read_headers, read_request, uuid7
 from policy.rules import Policy
 from policy.stateful import Uses, is_settled, settle
 from policy.tls import FailedHandshake
@@ -54,23 +55,7 @@ logger = logging.getLogger("policy")
 
 RECHECK_SECONDS = 2.0
 """How often a request that is still open is decided again."""
-_FAILED = Deny(code="internal-error", reasons=("this door failed; nothing was permitted",), status=500)
 _CRASHED = Deny(code="app-crashed", reasons=("the app raised an exception",), status=500)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Judgement:
-    """What steps 1 to 5 came to. A request that could not be read is a Deny without a ``request``."""
-
-    decision: Decision
-    generation: int
-    request: AccessRequest | None = None
-    presented: PresentedPeer | None = None
-    retry_after: int | None = None
-    body: Body | None = None
-    """If it had to be read before the decision."""
-    uses: tuple[str, ...] | None = None
-    """What was counted."""
 
 
 class PolicyMiddleware:
@@ -98,6 +83,7 @@ class PolicyMiddleware:
         self._policy = policy if isinstance(policy, Policy) else Policy.load(policy)
         self._trust = trust if isinstance(trust, Trust) else Trust.load(trust, clock=clock)
         self._peers, self._tokens = PeerVerifier(self._trust), TokenVerifier(self._trust)
+        self._permits = Permits(self._peers)
         self._log = decisions or DecisionLog(
             self._policy.record_path,
             mode=self._policy.record_mode,
@@ -164,7 +150,7 @@ class PolicyMiddleware:
                 # Step 6. In strict mode this returns when the record is on the disk.
                 await self._log.record(self._record(scope, headers, judgement, request_id, now))
             except StoreError as error:
-                judgement = _refused(error, generation=judgement.generation)
+                judgement = refused(error, generation=judgement.generation)
             match judgement.decision:
                 case Permit() as permit:
                     receive = receive if body is None else body.replay(receive)
@@ -178,32 +164,38 @@ class PolicyMiddleware:
             if body is not None:
                 body.release()
 
-    def _judge(self, scope: Scope, headers: ReadHeaders, now: datetime) -> _Judgement:
+    def _judge(self, scope: Scope, headers: ReadHeaders, now: datetime) -> Judgement:
         """Steps 1 to 5. Never raises: an error is a denial too."""
-        judgement = _Judgement(decision=_FAILED, generation=0)
-        with _denying(judgement):
+        judgement = Judgement(decision=FAILED, generation=0)
+        with denying(judgement):
             if not self._started:
                 self.start()
             state = self._trust.state
             judgement.generation = state.generation
-            judgement.request = read_request(scope, headers)  # 1
-            judgement.presented = read_peer(scope)  # 2
-            judgement.decision = self._decide(judgement.request, judgement.presented, state, now)  # 3, 4, 5
+            if (known := self._permits.find(key := key_of(scope, headers), state, now)) is not None:
+                judgement.request, judgement.presented, judgement.decision = known.request, known.presented, known.permit
+                judgement.known = known
+                return judgement
+            judgement.request = request = read_request(scope, headers)  # 1
+            judgement.presented = presented = read_peer(scope)  # 2
+            judgement.decision = decision = self._decide(request, presented, state, now)  # 3, 4, 5
+            if isinstance(decision, Permit):
+                self._permits.keep(key, Remembered(decision, request, presented, state, now))
         return judgement
 
-    async def _settle(self, judgement: _Judgement, headers: ReadHeaders, receive: Receive) -> None:
+    async def _settle(self, judgement: Judgement, headers: ReadHeaders, receive: Receive) -> None:
         """Have done with a permit what its token asks for besides. Never raises: an error is a denial too."""
         permit, request, presented = judgement.decision, judgement.request, judgement.presented
         if not isinstance(permit, Permit) or request is None or presented is None:
             raise RuntimeError("a permit without a request")
-        judgement.decision = _FAILED
+        judgement.decision = FAILED
 
         def decide_again(body_sha256: str) -> Decision:
             state = self._trust.state
             judgement.generation = state.generation
             return self._decide(request, presented, state, self._clock(), body_sha256=body_sha256)
 
-        with _denying(judgement):
+        with denying(judgement):
             settled = await settle(
                 permit,
                 headers=headers.passed,
@@ -262,7 +254,7 @@ class PolicyMiddleware:
         receive: Receive,
         send: Send,
         headers: ReadHeaders,
-        judgement: _Judgement,
+        judgement: Judgement,
         permit: Permit,
         request_id: str,
     ) -> None:
@@ -271,7 +263,7 @@ class PolicyMiddleware:
         if request is None or presented is None or task is None:
             raise RuntimeError("a permit without a request")
         remaining = Remaining(permit, clock=self._clock)
-        caller = GuardedCaller.of(caller_of(permit, request, request_id=request_id), remaining)
+        caller = GuardedCaller(**_members(judgement, permit, request), request_id=request_id, remaining=remaining)
         inner = scope_for_app(scope, headers, caller, hide_token=permit.token is not None and not self._forward_credentials)
         refusal = partial(self._app_refusal, remaining, scope, headers, judgement, request_id)
         outgoing = Outgoing(send, request_id=request_id, scope=scope, refusal=refusal)
@@ -308,7 +300,7 @@ class PolicyMiddleware:
             await running.closing
 
     async def _app_refusal(
-        self, remaining: Remaining, scope: Scope, headers: ReadHeaders, judgement: _Judgement, request_id: str
+        self, remaining: Remaining, scope: Scope, headers: ReadHeaders, judgement: Judgement, request_id: str
     ) -> Problem | None:
         """What is said in the app's place, once it found that the request cannot be done in time. Recorded before, and once."""
         denied, remaining.denied = remaining.denied, None
@@ -339,47 +331,23 @@ class PolicyMiddleware:
         self,
         scope: Scope,
         headers: ReadHeaders,
-        judgement: _Judgement,
+        judgement: Judgement,
         request_id: str,
         at: datetime,
         *,
         ended: Deny | None = None,
     ) -> DecisionRecord:
         """What is written down of a request: its decision, or with ``ended`` why a permitted one did not run to its end."""
-        request = judgement.request
-        route, peer, token = judgement.decision.route, judgement.decision.peer, judgement.decision.token
-        decision = judgement.decision if ended is None else ended
-        denied = decision if isinstance(decision, Deny) else None
-        return DecisionRecord(
-            event="decision" if ended is None else "ended",
-            at=at,
-            outcome="permit" if denied is None else "deny",
-            code="permitted" if denied is None else denied.code,
-            request=request_id,
-            kind=scope["type"],
-            method=scope.get("method"),
-            path=scope.get("path", "")[: MAX_TEXT + 1],  # waiting records must not hold more than will be written
-            operation=None if request is None else route.operation_of(request) if route is not None else request.operation,
-            address=client_of(scope)[0] if request is None else request.client_address,
-            uid=None if request is None else request.uid,
-            status=None if denied is None else denied.status,
-            route=None if route is None else route.name,
-            held=None if denied is None else denied.held,
-            reasons=None if denied is None else denied.reasons,
-            hint=None if denied is None else denied.hint,
-            principal=None if peer is None else str(peer.principal),
-            certificate=None if peer is None else peer.fingerprint,
-            user=None if token is None else str(token.user),
-            token=None if token is None else token.jti,
-            token_key=None if token is None else token.kid,
-            blocks=None if token is None else token.block_ids,
-            delegated=None if token is None else token.delegated_to or None,
-            vouched=None if token is None else tuple(map(str, token.members)) or None,
-            uses=judgement.uses,
-            policy=self._policy.digest,
-            trust=judgement.generation,
-            stripped=headers.stripped or None,
-        )
+        return record_of(scope, headers, judgement, request_id, at, ended=ended, policy=self._policy.digest)
+
+
+def _members(judgement: Judgement, permit: Permit, request: AccessRequest) -> dict[str, Any]:
+    known = judgement.known
+    if known is None:
+        return members_of(permit, request)
+    if known.members is None:
+        known.members = members_of(permit, request)
+    return known.members
 
 
 def _counter_of(policy: Policy) -> UseCounter | None:
@@ -388,21 +356,3 @@ def _counter_of(policy: Policy) -> UseCounter | None:
     from policy.uses import UseFile  # a door that counts nothing needs no database
 
     return UseFile(policy.uses_path)
-
-
-@contextlib.contextmanager
-def _denying(judgement: _Judgement) -> Iterator[None]:
-    """Whatever is raised within becomes a denial; only what ends the request itself passes."""
-    try:
-        yield
-    except CertauthError as error:
-        refused = _refused(error, generation=judgement.generation)
-        judgement.decision, judgement.retry_after = refused.decision, refused.retry_after
-    except Exception:
-        logger.exception("a request could not be decided; it is denied")
-        judgement.decision = _FAILED
-
-
-def _refused(error: CertauthError, *, generation: int) -> _Judgement:
-    deny = Deny(code=error.code, reasons=(error.message,), status=status_of(error), hint=error.hint)
-    return _Judgement(decision=deny, generation=generation, retry_after=error.retry_after)

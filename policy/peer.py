@@ -60,4 +60,8 @@ def _bounded(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 
 def _malformed() -> ChainError:
-    return ChainError("certificate-malformed", "the presented certificate chain cannot be read")
+    return ChainError(
+        "certificate-malformed",
+        "the presented certificate chain cannot be read",
+        hint="send your certificate and its issuers as the signer made them",
+    )

@@ -12,7 +12,7 @@ that were required and are left, and recorded as a denial. Routes that always ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from starlette.exceptions import HTTPException
@@ -55,11 +55,6 @@ class GuardedCaller(Caller):
     """A caller whose app can ask how long that may go on."""
 
     remaining: Remaining = field(repr=False, compare=False)
-
-    @classmethod
-    def of(cls, caller: Caller, remaining: Remaining) -> GuardedCaller:
-        """The same caller, with ``remaining``."""
-        return cls(**{member.name: getattr(caller, member.name) for member in fields(Caller)}, remaining=remaining)
 
 
 def too_short(found: Shortage, permit: Permit) -> Deny:

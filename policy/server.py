@@ -184,8 +184,8 @@ def serve(
     """
     server = Server(app, settings, on_failed_handshake=on_failed_handshake)
     # uvicorn raises the signal that stopped it once more. By default that would kill the process before its caller has
-    # closed its logs and its database.
-    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    # closed its logs and its database. One that comes before uvicorn listens for it counts as well.
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: server.stop())
     try:
         server.run()
     finally:

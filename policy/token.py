@@ -4,18 +4,18 @@ A token is looked for in three places and must be in at most one of them: ``Auth
 ``Biscuit: <token>``, and, because browsers cannot set headers on a WebSocket, an offered subprotocol
 ``certauth.bearer.<token>``. Never in the query: addresses are logged, kept in histories and sent on as referrers.
 
-What decoding, linting and checking the signatures came to is kept, under the digest of exactly the presented text and the
+What decoding, linting and checking the signatures came to is kept, under exactly the presented text and the
 generation of trust; the dates and the revocation of every block are looked at each time.
 """
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 
 from certauth.clock import rfc3339
 from certauth.errors import RequestError, RevokedError, TokenError
 from certauth.names import Principal
+from certauth.tokens.codec import decode, from_text
 from certauth.tokens.verify import VerifiedToken, verify
 from policy.cache import Cache
 from policy.request import AccessRequest
@@ -65,10 +65,15 @@ class TokenVerifier:
         """
         state = state or self._trust.state
         # 1. Size, form, structure, signatures.
-        key = (hashlib.sha256(unverified_token.encode("utf-8", "surrogatepass")).digest(), state.generation)
+        key = (unverified_token, state.generation)  # what verifies is bounded in length, and nothing else is kept
         token = self._cache.get(key)
         if token is None:
-            token = verify(unverified_token, state.token_keys, attesters=state.attesters)
+            try:
+                token = _verified(unverified_token, state)
+            except TokenError as error:
+                if error.code == "token-unknown-key":
+                    self._trust.call_for_bundles()
+                raise
             _check_user(token, state)
             self._cache.put(key, token)
         # 2. The dates, also of a token that was found good a minute ago. Narrower ones are checks in its blocks.
@@ -82,6 +87,20 @@ class TokenVerifier:
         if revoked := state.token_revoked(token):
             raise RevokedError("token-revoked", f"the token was withdrawn: {revoked.reason}", hint="ask your facility")
         return token
+
+
+def _verified(unverified_token: str, state: TrustState) -> VerifiedToken:
+    try:
+        return verify(unverified_token, state.token_keys, attesters=state.attesters)
+    except TokenError as error:
+        # Said by the bundle, and by the feed only to who reads one. The key is not believed either way; this tells why.
+        if error.code == "token-unknown-key" and decode(from_text(unverified_token)).kid in state.tainted:
+            raise RevokedError(
+                "token-revoked",
+                "the token was withdrawn: the key that signed it is not to be trusted any more",
+                hint="mint a new one: certauth token mint",
+            ) from error
+        raise
 
 
 def _check_user(token: VerifiedToken, state: TrustState) -> None:

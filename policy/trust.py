@@ -10,6 +10,8 @@ Freshness of a domain's revocations, and what it means (``Standing``):
     stale     no newer feed in time: reading may go on for ``stale_reading`` seconds, everything else is denied
     unknown   none in that time either, or none was ever accepted: everything is denied, unless the entry says
               ``feed = "none"`` in so many words
+
+The attesters of the document are looked at again as well; its ``[[domain]]`` tables are read at the start only.
 """
 
 from __future__ import annotations
@@ -18,31 +20,29 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field
-
-from certauth.bundles import TrustBundle, TrustEntry, VerifiedPeer
+from certauth.bundles import TrustEntry, VerifiedPeer
 from certauth.certificates import dump_chain
 from certauth.clock import Clock, system_clock
-from certauth.errors import CertauthError, ConfigError, RequestError
-from certauth.names import Kind, TrustDomain
+from certauth.errors import CertauthError, ConfigError
+from certauth.names import TrustDomain
 from certauth.revocation import RevocationKind, RevocationSet, Revoked
 from certauth.tokens.datalog import KeyRef
 from certauth.tokens.verify import TrustedAttester, TrustedTokenKey, VerifiedToken
-from policy.attesters import AttesterTable, attester_of
-from policy.documents import Model, parse_document, read_document
-from policy.feeds import STALE_READING, DomainTrust, FeedAddress, Source, Standing
+from policy.attesters import by_key
+from policy.bundle_source import BundleServer
+from policy.feeds import BUNDLE_REFRESH, DomainTrust, Source, Standing
+from policy.trust_file import TrustFile
 
 logger = logging.getLogger("policy.trust")
 
-NO_FEED = "none"
-
 Revocations = Callable[[TrustDomain], RevocationSet | None]
+Wait = Callable[[threading.Event], bool]
+"""Waits until the next look is due, or until the event is set; whether it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,8 @@ class TrustState:
     domains: Mapping[TrustDomain, DomainTrust]
     entries: Mapping[TrustDomain, TrustEntry]
     token_keys: Mapping[str, TrustedTokenKey]
+    tainted: frozenset[str]
+    """Ids of token keys that their facilities' bundles have withdrawn."""
     attesters: Mapping[KeyRef, TrustedAttester]
 
     def standing(self, domain: TrustDomain, now: datetime) -> Standing:
@@ -113,10 +115,12 @@ class Trust:
         clock: Clock,
         revocations: Revocations | None,
         attesters: Iterable[TrustedAttester],
+        file: TrustFile | None = None,
     ) -> None:
         """Not for callers: use ``load`` or ``of``."""
         found = {domain.entry.bundle.domain: domain for domain in domains}
-        self._state = _state(found, _attesters(attesters), generation=1)
+        self._state = _state(found, by_key(attesters), generation=1)
+        self._file = file
         self._sources = sources
         self._clock = clock
         self._revocations = revocations
@@ -131,24 +135,18 @@ class Trust:
         Raises ``ConfigError`` for a document or bundle that is wrong, ``KeyMaterialError`` (``example-key``). A feed that is
         wrong or missing is no error here: what it would say stays unknown, and requests are denied until it is there.
         """
-        path = Path(path)
-        document = parse_document(read_document(path), _Document, where=str(path), code="trust-invalid")
-        sources = tuple(
-            _source(table, f"{path}: domain[{number}]", path.parent, allow_example_keys=allow_example_keys)
-            for number, table in enumerate(document.domain, 1)
-        )
-        if len({source.domain for source in sources}) != len(sources):
-            raise ConfigError("trust-invalid", f"{path} names a domain twice", hint="one [[domain]] each")
+        file = TrustFile(Path(path), allow_example_keys=allow_example_keys)
         now = clock()
-        for source in sources:
+        for source in file.sources:
             if source.feed is not None and isinstance(source.feed.location, Path):
                 source.refresh_feed(now)
         return cls(
-            [source.in_force() for source in sources],
-            sources=sources,
+            [source.in_force() for source in file.sources],
+            sources=file.sources,
             clock=clock,
             revocations=None,
-            attesters=[attester_of(table, f"{path}: attester[{number}]") for number, table in enumerate(document.attester, 1)],
+            attesters=file.attesters,
+            file=file,
         )
 
     @classmethod
@@ -182,13 +180,20 @@ class Trust:
 
     @property
     def generation(self) -> int:
-        """Grows with every change of any bundle or feed."""
+        """Grows with every change of any bundle, feed or attester."""
         return self.state.generation
 
     @property
-    def problems(self) -> Mapping[TrustDomain, CertauthError]:
-        """For each domain whose last refresh failed, why; for health checks and logs."""
-        return {source.domain: source.problem for source in self._sources if source.problem is not None}
+    def problems(self) -> Mapping[TrustDomain | Path, CertauthError]:
+        """For each domain whose last refresh failed, and for the document itself, why; for health checks and logs."""
+        found: dict[TrustDomain | Path, CertauthError] = {}
+        for source in self._sources:
+            fetching = None if source.server is None else source.server.problem
+            if problem := source.problem or fetching:
+                found[source.domain] = problem
+        if self._file is not None and self._file.problem is not None:
+            found[self._file.path] = self._file.problem
+        return found
 
     def client_roots(self) -> bytes:
         """Every domain's authorities as PEM, for a server to verify handshakes against.
@@ -199,20 +204,33 @@ class Trust:
         return dump_chain([authority for bundle in bundles for authority in (*bundle.x509_roots, *bundle.x509_issuers)])
 
     def refresh(self) -> None:
-        """Look at every bundle and feed now. Blocks for the network; never raises for what it finds (see ``problems``)."""
+        """Look at every bundle and feed, and at the attesters, now. Blocks for the network.
+
+        Never raises for what it finds (see ``problems``).
+        """
         for source in self._sources:
             self._refresh(source)
+            if source.server is not None:
+                self._fetch_bundle(source, source.server)
+        self._refresh_attesters()
+
+    def call_for_bundles(self) -> None:
+        """A token came whose key nobody here knows: it may be a new one, so look for newer bundles soon. Does not wait."""
+        for source in self._sources:
+            if source.server is not None:
+                source.server.call()
 
     def start(self) -> None:
-        """Begin refreshing, one thread for each domain, so that a slow feed delays no other; a second call does nothing."""
+        """Begin refreshing, a thread for each feed and each server of bundles, so that none delays another.
+
+        A second call does nothing.
+        """
         with self._lock:
             if not self._threads:
                 self._stopping = threading.Event()
                 self._threads = tuple(
-                    threading.Thread(
-                        target=self._watch, args=(source, self._stopping), name=f"trust {source.domain}", daemon=True
-                    )
-                    for source in self._sources
+                    threading.Thread(target=self._watch, args=(what, refresh, wait, self._stopping), name=what, daemon=True)
+                    for what, refresh, wait in self._watched()
                 )
                 for thread in self._threads:
                     thread.start()
@@ -222,20 +240,31 @@ class Trust:
         with self._lock:
             threads, self._threads = self._threads, ()
             self._stopping.set()
+        self.call_for_bundles()  # ends their waiting
         for thread in threads:
             thread.join()
         for source in self._sources:
             with source.lock:
                 source.close()
 
-    def _watch(self, source: Source, stopping: threading.Event) -> None:
+    def _watched(self) -> Iterable[tuple[str, Callable[[], None], Wait]]:
+        """What is refreshed on its own, by what, and the wait in between."""
+        for source in self._sources:
+            pause = partial(threading.Event.wait, timeout=source.interval)
+            yield f"trust {source.domain}", partial(self._refresh, source), pause
+            if source.server is not None:
+                yield f"trust bundle {source.domain}", partial(self._fetch_bundle, source, source.server), source.server.wait
+        if self._file is not None:
+            yield "trust attesters", self._refresh_attesters, partial(threading.Event.wait, timeout=BUNDLE_REFRESH)
+
+    def _watch(self, what: str, refresh: Callable[[], None], wait: Wait, stopping: threading.Event) -> None:
         while True:
             try:
-                self._refresh(source)
+                refresh()
             except Exception:
                 # What is known grows stale and writes are denied, but the thread must be there when all is well again.
-                logger.exception("the trust in %s could not be refreshed", source.domain)
-            if stopping.wait(source.interval):
+                logger.exception("%s could not be refreshed", what)
+            if wait(stopping):
                 return
 
     def _refresh(self, source: Source) -> None:
@@ -243,26 +272,46 @@ class Trust:
             source.problem = None
             bundle = source.read_new_bundle()
             if bundle is not None:
-                self._accept_bundle(source, bundle)
+                try:
+                    self._accept_bundle(source, bundle, from_file=True)
+                except ConfigError as error:
+                    source.problem = error
             source.refresh_feed(self._clock())
             self._put(source.in_force())
 
-    def _accept_bundle(self, source: Source, entry: TrustEntry) -> None:
-        entries = {**self._state.entries, source.domain: entry}
-        try:
-            _token_keys(entries.values())
-        except ConfigError as error:
-            source.problem = error
-        else:
-            source.accept_bundle(entry)
+    def _fetch_bundle(self, source: Source, server: BundleServer) -> None:
+        with server.lock:
+            try:
+                data = server.fetch(source.entry.bundle)  # without the source's lock: its feed must not wait for this server
+                with source.lock:
+                    entry = source.newer_bundle(data, server)
+                    if entry is not None:
+                        self._accept_bundle(source, entry, from_file=False)
+            except CertauthError as error:
+                server.report(error)
+            else:
+                server.report(None)
 
-    def _put(self, *changed: DomainTrust) -> None:
+    def _refresh_attesters(self) -> None:
+        if self._file is not None:
+            with self._file.lock:
+                attesters = self._file.read_new_attesters()
+                if attesters is not None:
+                    self._put(attesters=attesters)
+
+    def _accept_bundle(self, source: Source, entry: TrustEntry, *, from_file: bool) -> None:
+        """Raises ``ConfigError`` (``kid-conflict``) with everything as it was."""
+        self._put(replace(source.in_force(), entry=entry))
+        source.accept_bundle(entry, from_file=from_file)
+
+    def _put(self, *changed: DomainTrust, attesters: Mapping[KeyRef, TrustedAttester] | None = None) -> None:
         """Put a new state in force. A feed that only says "still so" moves its own end, but not the generation."""
         with self._lock:
             old = self._state
             domains = {**old.domains, **{found.entry.bundle.domain: found for found in changed}}
-            same = all(found.means_the_same(old.domains[domain]) for domain, found in domains.items())
-            self._state = _state(domains, old.attesters, generation=old.generation if same else old.generation + 1)
+            known = old.attesters if attesters is None else attesters
+            same = known == old.attesters and all(one.means_the_same(old.domains[name]) for name, one in domains.items())
+            self._state = _state(domains, known, generation=old.generation if same else old.generation + 1)
 
 
 def _state(
@@ -274,22 +323,9 @@ def _state(
         domains=MappingProxyType(dict(domains)),
         entries=MappingProxyType(entries),
         token_keys=MappingProxyType(_token_keys(entries.values())),
+        tainted=frozenset(kid for entry in entries.values() for kid in entry.bundle.tainted_kids),
         attesters=attesters,
     )
-
-
-def _attesters(attesters: Iterable[TrustedAttester]) -> Mapping[KeyRef, TrustedAttester]:
-    """Attesters by their keys. ``ConfigError`` (``attester-conflict``): one key speaks for one domain, in one entry."""
-    found: dict[KeyRef, TrustedAttester] = {}
-    for attester in attesters:
-        if attester.key in found:
-            raise ConfigError(
-                "attester-conflict",
-                f"one key is to vouch for {found[attester.key].domain} and again for {attester.domain}",
-                hint="one [[attester]] for each key, with all its groups",
-            )
-        found[attester.key] = attester
-    return MappingProxyType(found)
 
 
 def _token_keys(entries: Iterable[TrustEntry]) -> dict[str, TrustedTokenKey]:
@@ -303,82 +339,11 @@ def _token_keys(entries: Iterable[TrustEntry]) -> dict[str, TrustedTokenKey]:
         for root in entry.bundle.believed_token_roots:
             if root.kid in keys:
                 raise ConfigError(
-                    "kid-conflict", f"token key {root.kid} is claimed by {keys[root.kid].domain} and {entry.bundle.domain}"
+                    "kid-conflict",
+                    f"token key {root.kid} is claimed by {keys[root.kid].domain} and {entry.bundle.domain}",
+                    hint="ask both: one of them has to make another token key, or trust only one of them",
                 )
             keys[root.kid] = TrustedTokenKey(
                 kid=root.kid, key=root.key, issuer=f"spiffe://{entry.bundle.domain}", domain=entry.bundle.domain
             )
     return keys
-
-
-class _Domain(Model):
-    name: str
-    bundle: str
-    feed: str
-    feed_ca: str | None = None
-    feed_refresh: Annotated[int, Field(ge=1, le=3600)] = 5
-    feed_max_age: Annotated[int, Field(ge=10)] | None = None
-    stale_reading: Annotated[int, Field(ge=0, le=86400)] = int(STALE_READING.total_seconds())
-    kinds: Annotated[tuple[Annotated[Kind, Field(strict=False)], ...], Field(strict=False, min_length=1)] = (
-        Kind.USER,
-        Kind.SERVICE,
-        Kind.AGENT,
-    )
-    ids: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("*",)
-    assurance_ceiling: Annotated[int, Field(ge=0, le=3)] = 3
-    max_certificate_lifetime: Annotated[int, Field(ge=60)] | None = None
-
-
-class _Document(Model):
-    version: Literal[1]
-    domain: Annotated[tuple[_Domain, ...], Field(strict=False, min_length=1)]
-    attester: Annotated[tuple[AttesterTable, ...], Field(strict=False)] = ()
-
-
-def _source(table: _Domain, where: str, base: Path, *, allow_example_keys: bool) -> Source:
-    try:
-        domain = TrustDomain.parse(table.name)
-    except RequestError as error:
-        raise ConfigError("trust-invalid", f"{where}.name: {error.message}", hint=error.hint) from error
-
-    def entry_for(bundle: TrustBundle) -> TrustEntry:
-        return TrustEntry(
-            bundle=bundle,
-            kinds=frozenset(table.kinds),
-            ids=table.ids,
-            assurance_ceiling=table.assurance_ceiling,
-            max_certificate_lifetime=_seconds(table.max_certificate_lifetime),
-        )
-
-    return Source(
-        domain=domain,
-        bundle_path=base / table.bundle,
-        entry_for=entry_for,
-        feed=_feed_address(table, where, base),
-        allow_example_keys=allow_example_keys,
-    )
-
-
-def _feed_address(table: _Domain, where: str, base: Path) -> FeedAddress | None:
-    if table.feed == NO_FEED:
-        return None
-    location: str | Path = table.feed
-    if "://" not in table.feed:
-        location = base / table.feed
-    elif urlsplit(table.feed).scheme != "https" or not urlsplit(table.feed).hostname:
-        raise ConfigError(
-            "trust-invalid",
-            f"{where}.feed: {table.feed!r} cannot be a feed",
-            hint='an https URL, a file, or "none" in so many words',
-        )
-    return FeedAddress(
-        location=location,
-        ca_file=None if table.feed_ca is None else base / table.feed_ca,
-        refresh=table.feed_refresh,
-        max_age=_seconds(table.feed_max_age),
-        stale_reading=timedelta(seconds=table.stale_reading),
-    )
-
-
-def _seconds(value: int | None) -> timedelta | None:
-    return None if value is None else timedelta(seconds=value)

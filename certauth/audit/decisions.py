@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from certauth.audit.chain import DamagedLog
 from certauth.encoding import b64url, canonical_json, strict_json
@@ -83,7 +84,7 @@ def append(head: Head, members: Mapping[str, object]) -> Line:
 
     Raises ``LogError`` (``decision-malformed``) for members that are not canonical JSON, are named like ours, or are too long.
     """
-    if "seq" in members or not all(_MEMBER.fullmatch(name) for name in members):
+    if "seq" in members or not all(map(_is_member, members)):
         raise LogError(
             "decision-malformed",
             "members have names of a-z, 0-9 and _, beginning with a letter, and not seq",
@@ -108,6 +109,11 @@ def append(head: Head, members: Mapping[str, object]) -> Line:
             hint="leave out or shorten what cannot be recorded",
         )
     return Line(data, Head(count, chain))
+
+
+@lru_cache(maxsize=256)  # the few names that records have
+def _is_member(name: str) -> bool:
+    return _MEMBER.fullmatch(name) is not None
 
 
 def verify_lines(lines: Iterable[bytes], *, known: Head | None = None) -> DecisionFile:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAME = re.compile(r"(grant|proof|issue|token|policy|audit)(-[a-z0-9]+)+")
+NAME = re.compile(r"(grant|proof|issue|token|policy|audit|login)(-[a-z0-9]+)+")
 
 
 def main() -> int:

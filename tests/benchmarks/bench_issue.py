@@ -22,6 +22,7 @@ from certauth import certificates
 from certauth.bundles import verify_peer
 from certauth.enrolment import Enrolment
 from certauth.identity import VerifiedIdentity
+from certauth.identity.kinds import ProofKind
 from certauth.issuance import CertificateGrant, Refusal, decide_certificate
 from certauth.requests import parse_csr
 from tests.certauth.facility import NOW, Facility, der
@@ -56,6 +57,7 @@ def _issuing() -> tuple[Callable[[], object], Callable[[], object]]:
     csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     data = csr.public_bytes(Encoding.PEM)
     identity = VerifiedIdentity(
+        kind=ProofKind.ID_TOKEN,
         issuer_id="idp",
         issuer="https://idp.example",
         subject="sub-1",

@@ -26,7 +26,7 @@ from policy.testing import Facility, Peer
 from policy.tls import ClientCertificate, FailedHandshake
 
 LOCALHOST = "127.0.0.1"
-SECONDS = 10.0
+SECONDS = 60.0
 """How long anything may take before a test gives up."""
 
 

@@ -19,7 +19,10 @@ from policy.testing import Facility
 from tests.policy.live import LOCALHOST, Live, ask, client_context, serving
 
 HTTP = ["H11Protocol", "HttpToolsProtocol"]
-PATIENCE = 0.4
+PATIENCE = 1.0
+"""Seconds for a head; also what a client may take here between connecting and sending one, so not too few."""
+LONG = 60.0
+"""Seconds after which a server that has not ended a connection never will."""
 
 
 async def counting(scope: Any, receive: Any, send: Any) -> None:
@@ -51,7 +54,7 @@ def facility() -> Facility:
 def raw(port: int, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
     """A TLS connection to write anything to."""
     with (
-        socket.create_connection((LOCALHOST, port), timeout=5) as plain,
+        socket.create_connection((LOCALHOST, port), timeout=LONG) as plain,
         context.wrap_socket(plain, server_hostname=LOCALHOST) as connection,
     ):
         yield connection
@@ -85,9 +88,7 @@ def test_a_head_that_does_not_come_ends_the_connection(
     monkeypatch.setattr(getattr(tls, http), "head_seconds", PATIENCE)
     with serve(facility, tmp_path, http=http) as (running, context), raw(running.port, context) as connection:
         connection.sendall(sent)
-        began = time.monotonic()
         assert ended(connection)
-        assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("http", HTTP)
@@ -98,7 +99,7 @@ def test_the_next_head_of_a_kept_connection_has_its_own_time(
     monkeypatch.setattr(getattr(tls, http), "head_seconds", PATIENCE)
     with serve(facility, tmp_path, http=http) as (running, context), raw(running.port, context) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab")
-        time.sleep(PATIENCE * 2)
+        time.sleep(PATIENCE * 1.25)
         connection.sendall(b"cd")
         assert b"200" in connection.recv(1000).split(b"\r\n")[0]
         connection.sendall(b"GET / HTT")
@@ -115,9 +116,9 @@ def test_a_websocket_outlives_the_patience_for_heads(
         serve(facility, tmp_path, http=http) as (running, context),
         connect(f"wss://{LOCALHOST}:{running.port}/", ssl=context, proxy=None) as websocket,
     ):
-        time.sleep(PATIENCE * 2)
+        time.sleep(PATIENCE * 1.25)
         websocket.send("still here")
-        assert websocket.recv(timeout=5) == "still here"
+        assert websocket.recv(timeout=LONG) == "still here"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_connections_are_bounded(facility: Facility, tmp_path: Path) -> None:
         refused = 0
         held = []
         for _ in range(8):
-            plain = socket.create_connection((LOCALHOST, running.port), timeout=5)
+            plain = socket.create_connection((LOCALHOST, running.port), timeout=LONG)
             try:
                 held.append(context.wrap_socket(plain, server_hostname=LOCALHOST))
             except OSError:

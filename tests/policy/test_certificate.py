@@ -14,6 +14,7 @@ from certauth.keys import Algorithm, generate, spki
 from certauth.names import Kind, Principal
 from certauth.profiles import USER
 from certauth.revocation import RevocationKind
+from policy import certificate
 from policy.certificate import PeerVerifier
 from policy.testing import Facility
 from policy.trust import Trust
@@ -43,6 +44,22 @@ def test_a_peer_is_who_its_certificate_says_and_the_work_is_done_once() -> None:
     assert peer.fingerprint == alice.fingerprint
     assert verify(verifier, alice.chain_der, clock) is peer
     assert verify(verifier, alice.chain_der[:1], clock) is not peer
+
+
+def test_a_long_chain_is_remembered_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers choose what they present: of more than a few certificates, only the digest is kept, of exactly these bytes."""
+    monkeypatch.setattr(certificate, "MAX_KEPT", 0)
+    clock = HandClock()
+    facility = Facility(clock=clock)
+    alice, bob = facility.peer("alice"), facility.peer("bob")
+    trust = facility.trust()
+    verifier = PeerVerifier(trust)
+    peer = verify(verifier, alice.chain_der, clock)
+    assert verify(verifier, alice.chain_der, clock) is peer
+    assert verify(verifier, bob.chain_der, clock).principal == bob.principal
+    assert verify(verifier, alice.chain_der[:1], clock) is not peer
+    assert verifier.path_ends(alice.chain_der, state=trust.state) == peer.not_after
+    assert verifier.path_ends(facility.peer("carol").chain_der, state=trust.state) is None
 
 
 def test_a_remembered_peer_ends_with_its_certificate() -> None:

@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from click.testing import CliRunner
 
 from certauth.cli import root
 from policy.testing import Facility, Peer
+from tests.demo.stage import free_port
 from tests.policy.door import decision, record
 from tests.policy.live import LOCALHOST, SECONDS, Answer, ask, client_context, write_server_files
 
@@ -66,6 +68,10 @@ class Site:
             "--trust", self.path("trust.toml"), "--certificate", self.path("server.pem"), "--key", self.path("server.key"),
             "--listen", listen,
         ]  # fmt: skip
+
+    def context(self, peer: Peer | None) -> ssl.SSLContext:
+        """A client of it, with the certificate of ``peer``."""
+        return client_context(self.facility, peer, self.directory)
 
 
 @pytest.fixture
@@ -159,20 +165,18 @@ def test_websocket_routes_are_listed_as_such(site: Site) -> None:
 
 def test_an_unmodified_app_is_served_behind_its_policy_and_explains_itself(site: Site) -> None:
     """``run`` in a process of its own: permits, denies, records; ``explain`` finds the denial; SIGTERM ends it with 0."""
-    with socket.socket() as free:
-        free.bind((LOCALHOST, 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-c", "from certauth.cli import main; main()", *site.serve(listen=f"{LOCALHOST}:{port}")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
         alice = site.facility.peer("alice")
         token = site.facility.token(alice, "data", rights=["read /files/alice/"])
-        with closing(answered(site, port, alice, process)) as connection:
+        with closing(answered(site.context(alice), port, process)) as connection:
             permitted = ask(connection, "GET", "/files/alice/x", Authorization=f"Bearer {token}")
             denied = ask(connection, "GET", "/files/bob/x", Authorization=f"Bearer {token}")
         assert (permitted.status, permitted.body) == (200, b"spiffe://als.example/user/alice")
         assert (denied.status, denied.json["code"]) == (403, "right-not-held")
-        with closing(answered(site, port, None, process)) as connection:
+        with closing(answered(site.context(None), port, process)) as connection:
             assert ask(connection, "GET", "/files/alice/x").json["code"] == "certificate-required"
         request_id = denied.json["request_id"]
         # The file is whole after every record, so the door need not be stopped to be explained.
@@ -190,9 +194,8 @@ def test_an_unmodified_app_is_served_behind_its_policy_and_explains_itself(site:
     assert b"inner:Inner.app on https://127.0.0.1" in err
 
 
-def answered(site: Site, port: int, peer: Peer | None, process: subprocess.Popen[bytes]) -> http.client.HTTPSConnection:
+def answered(context: ssl.SSLContext, port: int, process: subprocess.Popen[bytes]) -> http.client.HTTPSConnection:
     """A connection to the server, as soon as it answers."""
-    context = client_context(site.facility, peer, site.directory)
     end = time.monotonic() + SECONDS
     while True:
         connection = http.client.HTTPSConnection(LOCALHOST, port, context=context, timeout=SECONDS)
@@ -254,19 +257,13 @@ def test_a_published_or_open_key_is_not_served_with(site: Site) -> None:
 def test_the_control_the_flag_lifts_it(site: Site) -> None:
     """With ``--insecure-example-keys`` the same key serves."""
     command = [sys.executable, "-c", "from certauth.cli import main; main()"]
-    with socket.create_server((LOCALHOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = [*example(site, f"{LOCALHOST}:{port}", mode=0o600), "--insecure-example-keys"]
     process = subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + SECONDS
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex((LOCALHOST, port)) == 0:
-                    break
-            assert process.poll() is None, "the server has ended"
-            assert time.monotonic() < end, "the server does not answer"
-            time.sleep(0.05)
+        careless = ssl.create_default_context()
+        careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE  # nobody vouches for a published key
+        answered(careless, port, process).close()
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(SECONDS)

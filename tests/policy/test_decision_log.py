@@ -128,7 +128,7 @@ def test_a_batch_shares_one_sync(logs: Logs) -> None:
     def sync(descriptor: int) -> None:
         syncs.append(descriptor)
         busy.set()
-        go.wait(5)
+        go.wait(60)
 
     log = logs(sync=sync)
     log.start()
@@ -163,7 +163,7 @@ def test_what_comes_while_the_log_closes_is_written(logs: Logs) -> None:
 
     def sync(descriptor: int) -> None:
         busy.set()
-        go.wait(5)
+        go.wait(60)
         os.fdatasync(descriptor)
 
     log = logs(RecordMode.BUFFERED, sync=sync)
@@ -171,7 +171,7 @@ def test_what_comes_while_the_log_closes_is_written(logs: Logs) -> None:
     put(log, record(1))
     closing = threading.Thread(target=log.close)
     closing.start()
-    busy.wait(5)
+    busy.wait(60)
     until(lambda: log._closing)
     put(log, record(2))
     go.set()
@@ -437,7 +437,7 @@ def test_a_cancelled_request_and_a_dead_loop_do_not_disturb_the_writer(logs: Log
 
     def sync(descriptor: int) -> None:
         busy.set()
-        go.wait(5)
+        go.wait(60)
         os.fdatasync(descriptor)
 
     log = logs(sync=sync)

@@ -28,8 +28,10 @@ from policy.decision_log import DecisionLog
 from policy.middleware import PolicyMiddleware
 from policy.rules import Policy, RecordMode
 from policy.testing import Facility, Peer
+from tests.demo.stage import free_port
 from tests.policy.live import (
     LOCALHOST,
+    SECONDS,
     Live,
     MovableClock,
     ask,
@@ -191,7 +193,7 @@ def test_websockets(facility: Facility, alice: Peer, tmp_path: Path, http: str, 
             assert open_one.recv() == "hello"
             door.clock.ahead = timedelta(hours=9)
             with pytest.raises(ConnectionClosedError) as closed:
-                open_one.recv(timeout=10)
+                open_one.recv(timeout=SECONDS)
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4401, "certificate-expired")
 
@@ -258,15 +260,14 @@ def killed_under_load(facility: Facility, alice: Peer, directory: Path, mode: st
     )
     (directory / "roots.pem").write_bytes(client_roots(facility))
     write_server_files(facility, directory)
-    with socket.create_server((LOCALHOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(directory), str(port)])
     answered: list[str] = []
 
     context = client_context(facility, alice, directory)
 
     def load() -> None:
-        connection = http_client.HTTPSConnection(LOCALHOST, port, context=context, timeout=10)
+        connection = http_client.HTTPSConnection(LOCALHOST, port, context=context, timeout=SECONDS)
         try:
             while True:
                 answer = ask(connection, "GET", "/me")

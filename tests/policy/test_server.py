@@ -26,6 +26,7 @@ from certauth.keys import save_private
 from policy.server import Server, ServerSettings, serve
 from policy.testing import Facility, Peer
 from policy.tls import ClientCertificate
+from tests.demo.stage import free_port
 from tests.policy.live import LOCALHOST, Live, ask, client_context, client_roots, new_key, serving, until, write_server_files
 
 EXAMPLES = Path(__file__).parents[2] / "keys-example"
@@ -406,6 +407,18 @@ def test_an_error_in_accepting_does_not_end_the_service(facility: Facility, alic
         connection.close()
 
 
+EARLY = """
+import signal
+from policy.server import Server
+
+run = Server.run
+
+def told_to_stop_first(server):
+    signal.raise_signal(signal.SIGTERM)
+    run(server)
+
+Server.run = told_to_stop_first
+"""
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -427,8 +440,7 @@ def test_serve_runs_until_it_is_told_to_stop(facility: Facility, tmp_path: Path)
     """In a process of its own: it serves, and a SIGTERM ends it in good order."""
     write_server_files(facility, tmp_path)
     (tmp_path / "roots.pem").write_bytes(client_roots(facility))
-    with socket.create_server((LOCALHOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path), str(port)])
 
     def served() -> bytes:
@@ -444,5 +456,13 @@ def test_serve_runs_until_it_is_told_to_stop(facility: Facility, tmp_path: Path)
         assert until(served) == b"served"
     finally:
         process.terminate()
-        status = process.wait(10)
+        status = process.wait(60)
     assert status in {0, -15}
+
+
+def test_a_signal_that_comes_while_the_server_starts_is_not_lost(facility: Facility, tmp_path: Path) -> None:
+    """SIGTERM between the opening of the port and the first request: the server ends in good order, and does not serve on."""
+    write_server_files(facility, tmp_path)
+    (tmp_path / "roots.pem").write_bytes(client_roots(facility))
+    command = [sys.executable, "-c", EARLY + PROGRAM, str(tmp_path), "0"]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 0

@@ -33,6 +33,7 @@ from policy import tls
 from policy.request import PEER_EXTENSION
 from policy.testing import Facility, Peer
 from policy.tls import ClientCertificate, ReloadingSSLContext, connection_extensions, peer_uid, presented_chain, server_context
+from tests.demo.stage import free_port
 from tests.policy.live import LOCALHOST, SECONDS, ask, client_context, client_roots, write_server_files
 
 EXAMPLES = Path(__file__).parents[2] / "keys-example"
@@ -368,8 +369,7 @@ def test_uvicorn_s_own_command_line_takes_the_classes(facility: Facility, tmp_pa
     roots = tmp_path / "roots.pem"
     roots.write_bytes(client_roots(facility))
     alice = facility.peer("alice")
-    with socket.create_server((LOCALHOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--ssl-certfile", str(files.certificate), "--ssl-keyfile", str(files.key)]
     options += ["--ssl-ca-certs", str(roots), "--ssl-cert-reqs", "1", "--http", "policy.tls:H11Protocol", "--port", str(port)]
     with uvicorn_command(tmp_path, *options):
@@ -430,8 +430,7 @@ def test_plain_uvicorn_resumes_no_session_into_our_classes(
     new.minimum_version = ssl.TLSVersion.TLSv1_3
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     old.options |= ssl.OP_NO_TICKET  # by session id, from a cache that Python cannot switch off
-    with socket.create_server((LOCALHOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--ssl-certfile", str(files.certificate), "--ssl-keyfile", str(files.key), "--ssl-ca-certs", str(roots)]
     options += ["--ssl-cert-reqs", "1", "--http", http_class, "--port", str(port)]
     with uvicorn_command(tmp_path, *options, ws=ws_class):

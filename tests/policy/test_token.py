@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from certauth.bundles import TrustEntry
+from certauth.bundles import KeyState, TrustEntry
 from certauth.errors import CertauthError, RequestError, RevokedError, TokenError
 from certauth.names import Kind
 from certauth.revocation import RevocationKind
@@ -133,6 +134,25 @@ def test_each_way_of_withdrawing_a_token_counts_on_its_next_use(what: str) -> No
         verifier.verify(other, now=clock())
 
 
+def test_a_key_that_its_bundle_calls_tainted_is_told_from_a_strangers() -> None:
+    """Its tokens were withdrawn, and a new one helps; a key that nobody here ever knew is something else."""
+    clock = HandClock()
+    facility, stranger = Facility(clock=clock), Facility(clock=clock)
+    alice = facility.peer("alice")
+    text, foreign = (place.token(alice, "data", rights=["read /"]) for place in (facility, stranger))
+    bundle = facility.bundle()
+    for state, code in ((KeyState.RETIRED, None), (KeyState.TAINTED, "token-revoked")):
+        roots = tuple(replace(root, state=state) for root in bundle.token_roots)
+        trust = Trust.of([TrustEntry(bundle=replace(bundle, token_roots=roots))], revocations=None)
+        verifier = TokenVerifier(trust)
+        if code is None:
+            verifier.verify(text, now=clock())
+        else:
+            error = refused(verifier, text, clock)
+            assert (error.code, isinstance(error, RevokedError), bool(error.hint)) == (code, True, True)
+        assert refused(verifier, foreign, clock).code == "token-unknown-key"
+
+
 def test_a_token_ends_with_the_certificate_that_handed_it_on() -> None:
     """Whoever stole a key may have signed the handing over: with the certificate revoked, what it handed on is dead too."""
     clock = HandClock()
@@ -242,3 +262,16 @@ def test_a_changed_byte_is_another_token() -> None:
     for position in range(0, len(data), 7):
         changed = to_text(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
         refused(verifier, changed, clock)
+
+
+def test_what_was_found_under_one_trust_is_not_believed_under_another() -> None:
+    """A root key that was taken back: its tokens are verified anew, however often they were found good before."""
+    facility, other = Facility("als.example"), Facility("nsls.example")
+    text = facility.token(facility.peer("alice"), "data", rights=("read /x/",))
+    verifier, now = TokenVerifier(facility.trust()), facility.clock()
+    state = facility.trust().state
+    assert verifier.verify(text, now=now, state=state) is verifier.verify(text, now=now, state=state)
+    later = replace(state, generation=state.generation + 1, token_keys=other.trust().state.token_keys)
+    with pytest.raises(TokenError) as caught:
+        verifier.verify(text, now=now, state=later)
+    assert caught.value.code == "token-unknown-key"
