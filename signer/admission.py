@@ -290,8 +290,12 @@ class RuleSettings(_Table):
         default=None, description="Assurance, 0 to 3; what the proof and the issuer are worth is the ceiling."
     )
     max_lifetime: str | None = Field(default=None, description="Cap on certificates, e.g. `12h`.")
-    hosts: Texts = Field(default=(), description="Hosts they may use: names, or patterns such as `*.hpc.lab.example`.")
-    local_username: str | None = Field(default=None, description="Account on those hosts: `{claim:/preferred_username}`.")
+    hosts: Texts = Field(
+        default=(), description="Hosts they may use, e.g. `*.hpc.lab.example`. Shown by `explain`; nothing enforces it yet."
+    )
+    local_username: str | None = Field(
+        default=None, description="Account on those hosts. Shown by `explain`; nothing uses it yet."
+    )
     display: str | None = Field(default=None, description="Name for people: `{claim:/name}`.")
     max_values: int = Field(default=MAX_VALUES, description="Values read of one claim; more refuse the login.")
 

@@ -48,7 +48,8 @@ log = structlog.get_logger("signer")
 class Admitted:
     """The enrolment an identity leads to (``None``: nobody's), what the rules make of it, and what is to be recorded.
 
-    With ``refusal`` nothing is granted, and ``rows`` are recorded with the refusal.
+    With ``refusal`` nothing is granted, and ``rows`` are recorded with the refusal; ``why`` is for the facility's eyes only.
+    ``rule`` is what the log calls the rule that took the login or turned it away; ``None``: no rule takes it.
     """
 
     enrolment: Enrolment | None = None
@@ -56,6 +57,8 @@ class Admitted:
     rows: tuple[StoreRow, ...] = ()
     newcomer: bool = False
     refusal: Refusal | None = None
+    why: str = ""
+    rule: str | None = _NO_TERMS.rule
 
 
 class Admitting:
@@ -78,7 +81,14 @@ class Admitting:
         self._admins = admins
 
     def admit(self, identity: VerifiedIdentity, *, invite: str | None, at: datetime) -> Admitted:
-        """Whom ``identity`` leads to. Raises ``StoreError`` if that cannot be looked up."""
+        """Whom ``identity`` leads to; what the outside is not told is in the log. Raises as ``consider`` does."""
+        found = self.consider(identity, invite=invite, at=at)
+        if found.why:
+            log.info("login.not-admitted", issuer=identity.issuer_id, reason=found.why, proof=identity.proof_digest.hex())
+        return found
+
+    def consider(self, identity: VerifiedIdentity, *, invite: str | None, at: datetime) -> Admitted:
+        """The same, and nobody hears of it. Raises ``StoreError`` if it cannot be looked up."""
         enrolment = self._enrolment(identity)
         # 1
         if identity.kind is ProofKind.CODE and enrolment is not None:
@@ -89,16 +99,21 @@ class Admitting:
         # 2
         admission = admit(self._rules.get(identity.issuer_id, ()), identity)
         match admission:
-            case NotAdmitted(reason, _):
-                return Admitted(refusal=self._not_admitted(identity, reason))
+            case NotAdmitted(reason, _, rule):
+                return replace(_not_admitted(reason), rule=rule)
             case Admission():
                 terms = _terms(admission)
             case _:
                 assert_never(admission)
         # 3
         if enrolment is not None:
-            return Admitted(enrolment=enrolment, terms=terms)
+            return Admitted(enrolment=enrolment, terms=terms, rule=terms.rule)
         # 4
+        return replace(self._stranger(identity, admission, terms, invite=invite, at=at), rule=terms.rule)
+
+    def _stranger(
+        self, identity: VerifiedIdentity, admission: Admission, terms: Terms, *, invite: str | None, at: datetime
+    ) -> Admitted:
         if invite is not None:
             return self._invited(identity, admission, terms, invite=invite, at=at)
         match self._issuers[identity.issuer].enrolment:
@@ -116,11 +131,6 @@ class Admitting:
         enrolment = self._store.enrolment(issuer=identity.issuer, subject=identity.subject)
         return None if enrolment is None else owned(enrolment, self._store)
 
-    def _not_admitted(self, identity: VerifiedIdentity, reason: str) -> Refusal:
-        """The same refusal for every reason: which rule wants which claim is the facility's own, and is in its log."""
-        log.info("login.not-admitted", issuer=identity.issuer_id, reason=reason, proof=identity.proof_digest.hex())
-        return _NOT_ADMITTED
-
     def _newcomer(
         self,
         identity: VerifiedIdentity,
@@ -134,8 +144,8 @@ class Admitting:
     ) -> Admitted:
         """Somebody enrolled by this login, for what was ``given``; what the rules say holds for the login, not for ever."""
         who = principal or self._principal(identity, admission)
-        if isinstance(who, Refusal):
-            return Admitted(refusal=who)
+        if isinstance(who, Admitted):
+            return who
         if self._store.enrolled_principal(who) is not None:
             return Admitted(refusal=_name_taken(who))
         enrolment = Enrolment(
@@ -180,8 +190,8 @@ class Admitting:
         if earlier is not None and earlier.state is ApplicationState.DENIED:
             return Admitted(refusal=_DENIED)
         name = self._principal(identity, admission)
-        if isinstance(name, Refusal):
-            return Admitted(refusal=name)
+        if isinstance(name, Admitted):
+            return name
         if earlier is None and len(self._store.applications(ApplicationState.WAITING, limit=MAX_WAITING)) == MAX_WAITING:
             return Admitted(refusal=_TOO_MANY_WAITING)
         application = ApplicationRow(
@@ -194,19 +204,19 @@ class Admitting:
         )
         return Admitted(refusal=_PENDING, rows=() if earlier == application else (application,))
 
-    def _principal(self, identity: VerifiedIdentity, admission: Admission) -> Principal | Refusal:
+    def _principal(self, identity: VerifiedIdentity, admission: Admission) -> Principal | Admitted:
         """What a stranger will be called: as the rule says, else a name of our own making that says nothing."""
         machine = identity.kind is ProofKind.WORKLOAD
         subject = admission.subject or f"{Kind.AGENT if machine else Kind.USER}/{own_name(identity)}"
         kind, _, id_ = subject.partition("/")
         if (kind == Kind.USER) is machine:
-            return self._not_admitted(identity, f"the rule {admission.rule!r} would make a {kind} of this kind of proof")
+            return _not_admitted(f"the rule {admission.rule!r} would make a {kind} of this kind of proof")
         try:
             principal = Principal.make(self._domain, Kind(kind), id_)
         except (RequestError, ValueError):
-            return self._not_admitted(identity, f"the rule {admission.rule!r} makes a name that cannot be one")
+            return _not_admitted(f"the rule {admission.rule!r} makes a name that cannot be one")
         if str(principal) in self._admins:
-            return self._not_admitted(identity, f"the rule {admission.rule!r} would make an administrator")
+            return _not_admitted(f"the rule {admission.rule!r} would make an administrator")
         return principal
 
 
@@ -236,6 +246,11 @@ _TOO_MANY_WAITING = Refusal(
     "too many people wait to be enrolled here",
     "log in again later, or tell the facility's administrator",
 )
+
+
+def _not_admitted(why: str) -> Admitted:
+    """The same refusal for every reason: which rule wants which claim is the facility's own."""
+    return Admitted(refusal=_NOT_ADMITTED, why=why)
 
 
 def settled(earlier: ApplicationRow | None, *, by: str, at: datetime) -> tuple[ApplicationRow, ...]:

@@ -12,32 +12,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Final
 
 from certauth.audit import record
 from certauth.bundles import VerifiedPeer
 from certauth.clock import Clock, rfc3339
 from certauth.encoding import canonical_json
-from certauth.enrolment import Address, EnrolledRight, Enrolment
+from certauth.enrolment import Address, EnrolledRight
 from certauth.errors import StoreError
 from certauth.identity import jwk_thumbprint
 from certauth.issuance import Refusal
-from certauth.names import Principal
 from certauth.profiles import BACKDATE
-from certauth.revocation import MAX_REASON, RevocationKind, Revoked
+from certauth.revocation import RevocationKind
 from signer import entries
 from signer.agents_schema import AgentBody, StopBody
 from signer.agents_terms import Wish, agent_principal, decide_agent, lives
+from signer.ending import ending
 from signer.ledger import Submission
 from signer.recording import Issued, Recorder
-from signer.rows import Change, ClientKeyRow, EnrolledPrincipal, EnrolmentRow, RevocationRow, StoreRow
+from signer.rows import Change, ClientKeyRow, EnrolledPrincipal, EnrolmentRow
 from signer.settings import Limits
 from signer.standing import Standing
 from signer.store import Store
 
 MAX_LISTED = 200
 """Agents a list names at most, the living ones first."""
-_REMEMBERED = timedelta(days=32)  # longer than any certificate lives
+MAX_ENDED: Final = 1000
+"""Agents whose end every door still has to know of, for one owner: stopping is never refused, so making the next one is."""
+
+_TOO_MANY_ENDED = Refusal(
+    "too-many-agents",
+    f"you have stopped {MAX_ENDED} agents within a month",
+    "let an agent go on from one piece of work to the next, or let it end by itself",
+)
 
 
 class Agents:
@@ -82,6 +90,9 @@ class Agents:
             address=address,
             now=now,
         )
+        ended = self._store.living_revocations([RevocationKind.PRINCIPAL], by=str(peer.principal), now=int(now.timestamp()))
+        if not isinstance(decision, Refusal) and ended >= MAX_ENDED:
+            decision = _TOO_MANY_ENDED
         if isinstance(decision, Refusal):
             raise await self._recorder.refused(decision, operation="agent-create", peer=peer)
         enrolment, clamp = decision
@@ -169,41 +180,12 @@ class Agents:
             request_id=request_id,
             digest=entries.digest("agent-stop", by, str(principal)),
             event=record.EnrolmentChanged(action="agent-stop", principal=principal, by=by, why=body.reason, commitments=()),
-            rows=ending(agent, reason=body.reason, by=by, at=now),
+            rows=ending(self._store, agent, reason=body.reason, by=by, at=now),
             response=canonical_json(response),
             grantee=peer.principal,
             holder=peer,
         )
         return await self._recorder.issue(submission, response, request_id=request_id)
-
-
-def ending(agent: EnrolledPrincipal, *, reason: str, by: str, at: datetime) -> tuple[StoreRow, ...]:
-    """The rows that end one agent: it is disabled, and every credential it has is withdrawn."""
-    end = int(at.timestamp())
-    revoked = Revoked(
-        kind=RevocationKind.PRINCIPAL,
-        value=str(agent.enrolment.principal),
-        before=end,
-        expires_at=int((at + _REMEMBERED).timestamp()),
-        reason=reason[:MAX_REASON],
-        at=end,
-    )
-    return (disabled(agent, by=by, at=at), RevocationRow(revoked=revoked, by=by))
-
-
-def disabled(agent: EnrolledPrincipal, *, by: str, at: datetime) -> EnrolmentRow:
-    """The row that disables an agent and leaves its terms."""
-    enrolment = Enrolment(principal=agent.enrolment.principal, disabled=True)
-    return EnrolmentRow(enrolment=enrolment, display=agent.display, by=by, at=at, change=Change.STATE)
-
-
-def ending_with(store: Store, owner: Principal, *, reason: str, by: str, at: datetime) -> tuple[StoreRow, ...]:
-    """The rows that end all living agents of ``owner``: for the entry that disables the owner, or withdraws all they have.
-
-    A thief with somebody's certificate may have made agents; withdrawing the certificate alone would leave those to the thief.
-    """
-    living = [one for one in store.owned_by(owner) if lives(one.enrolment, at)]
-    return tuple(row for one in living for row in ending(one, reason=reason, by=by, at=at))
 
 
 _UNKNOWN = Refusal("agent-unknown", "you have no agent of this name", "certauth agent list")

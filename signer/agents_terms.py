@@ -13,7 +13,7 @@ from certauth.clock import in_words, whole_seconds
 from certauth.enrolment import Address, EnrolledRight, Enrolment, Login
 from certauth.errors import RequestError
 from certauth.identity.binding import jwk_of
-from certauth.issuance import Clamp, Refusal
+from certauth.issuance import Clamp, Refusal, suspended
 from certauth.names import Kind, Principal, label
 from certauth.profiles import MIN_LIFETIME
 from certauth.requests import Right, parse_csr, path_covers
@@ -139,12 +139,8 @@ def decide_agent(
 
 def _none_for(owner: Enrolment, *, siblings: int, limits: Limits, address: Address | None, now: datetime) -> Refusal | None:
     """Why this person gets no agent at all just now, if so."""
-    if owner.disabled:
-        return Refusal("principal-disabled", f"{owner.principal} is disabled", "ask the facility's administrator why")
-    if owner.expires_at is not None and now >= owner.expires_at:
-        return Refusal("enrolment-ended", f"the enrolment of {owner.principal} has ended", "have it enrolled again")
-    if owner.networks and not any(address in network for network in owner.networks if address is not None):
-        return Refusal("address-not-allowed", f"{owner.principal} may not ask from this address", "ask from a listed network")
+    if (refusal := suspended(owner, address, now)) is not None:
+        return refusal
     if siblings >= limits.agents:
         return Refusal(
             "too-many-agents",

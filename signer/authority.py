@@ -2,12 +2,14 @@
 
     <state>/keys/{root,issuing,token,log,feed,jwt}.pem   encrypted PKCS#8, mode 0600; ``root`` is needed again only to renew
                                                       ``issuing`` and should be moved off the machine
+    <state>/keys/{token,jwt}-<kid>.pem                later keys of these two uses (``signer.key_files``)
     <state>/certificates/{root,issuing}.pem
     <state>/secrets/passphrase                        of the keys; better handed over by systemd's LoadCredential
-    <state>/bundle.json                               the trust bundle, served verbatim
+    <state>/bundle.json                               the trust bundle, for doors on this machine (``signer.key_ring``)
     <state>/tls/{chain,key}.pem                       what this signer shows to its clients, renewed by itself
 
-One key, one purpose: X.509, tokens, log, feed and JWTs are never signed by the same key.
+One key, one purpose: X.509, tokens, log, feed and JWTs are never signed by the same key. Those that sign tokens change while
+the service runs; they are not loaded here but by ``signer.key_ring``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -27,9 +30,9 @@ from certauth.audit.checkpoint import VerifierKey
 from certauth.bundles import KeyState, TokenRoot, TrustBundle
 from certauth.errors import ConfigError, KeyMaterialError
 from certauth.files import PRIVATE, PUBLIC, make_private_directory, read_private, write_atomic
-from certauth.identity.binding import jwk_of
 from certauth.keys import Algorithm, SoftwareKey
 from certauth.names import TrustDomain
+from signer.key_files import KeyFiles
 from signer.settings import Settings
 
 ROOT_LIFETIME = timedelta(days=3650)
@@ -46,32 +49,19 @@ _PURPOSES: Mapping[str, Algorithm] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """Everything the running service signs with. The root key is not among it."""
+    """What the running service signs with and never changes. The root key is not among it, nor are the keys for tokens."""
 
     domain: TrustDomain
     root: x509.Certificate
     issuing: x509.Certificate
     issuing_key: SoftwareKey
-    token_key: SoftwareKey
     log_key: SoftwareKey
     feed_key: SoftwareKey
-    jwt_key: SoftwareKey
     bundle: TrustBundle
-    bundle_bytes: bytes
+    """As it was found; its token keys may have changed since, see ``KeyRing``."""
+    bundle_file: Path
+    key_files: KeyFiles
     origin: str
-
-    @property
-    def token_kid(self) -> str:
-        return keys.key_id(self.token_key.public_key)
-
-    @property
-    def jwt_kid(self) -> str:
-        return keys.key_id(self.jwt_key.public_key)
-
-    def jwks(self) -> dict[str, object]:
-        """The keys of tokens in JWT form, as a JWK set (RFC 7517)."""
-        jwk = jwk_of(self.jwt_key.public_key) or {}
-        return {"keys": [{**jwk, "kid": self.jwt_kid, "use": "sig", "alg": "ES256"}]}
 
     @property
     def token_issuer(self) -> str:
@@ -157,30 +147,34 @@ def _ed25519(public: object) -> Ed25519PublicKey:
 
 
 def load(settings: Settings, *, environment: Mapping[str, str], allow_example_keys: bool) -> Authority:
-    """Load what ``create`` made; raise if a key is missing, unreadable, an example, or not the one its certificate names."""
+    """Load what ``create`` made; raise if a key is missing, unreadable, an example, or not the one its certificate names.
+
+    ``environment`` is asked again for the passphrase whenever a key for tokens is loaded.
+    """
     state = settings.state
     passphrase = read_passphrase(settings, environment)
     loaded = {
         purpose: keys.load_private(
             state / "keys" / f"{purpose}.pem", passphrase=passphrase, allow_example_keys=allow_example_keys
         )
-        for purpose in _PURPOSES
-        if purpose != "root"
+        for purpose in ("issuing", "log", "feed")
     }
     root, issuing = (_certificate(state / "certificates" / f"{name}.pem") for name in ("root", "issuing"))
-    bundle_bytes = _read(state / "bundle.json")
-    bundle = TrustBundle.parse(bundle_bytes, allow_example_keys=allow_example_keys)
+    bundle_file = state / "bundle.json"
     authority = Authority(
         domain=settings.domain,
         root=root,
         issuing=issuing,
         issuing_key=loaded["issuing"],
-        token_key=loaded["token"],
         log_key=loaded["log"],
         feed_key=loaded["feed"],
-        jwt_key=loaded["jwt"],
-        bundle=bundle,
-        bundle_bytes=bundle_bytes,
+        bundle=TrustBundle.parse(_read(bundle_file), allow_example_keys=allow_example_keys),
+        bundle_file=bundle_file,
+        key_files=KeyFiles(
+            directory=state / "keys",
+            passphrase=partial(read_passphrase, settings, environment),
+            allow_example_keys=allow_example_keys,
+        ),
         origin=log_origin(settings.domain),
     )
     _agree(authority, settings)
@@ -195,7 +189,6 @@ def _agree(authority: Authority, settings: Settings) -> None:
         "the bundle's trust domain": (bundle.domain, settings.domain),
         "the bundle's signer URL": (bundle.signer_url, settings.public_url),
         "the issuing key": (keys.fingerprint(authority.issuing_key.public_key), _spki_of(authority.issuing)),
-        "the token key": (authority.token_kid in {root.kid for root in bundle.token_roots}, True),
         "the log key": (keys.fingerprint(authority.log_key.public_key), keys.fingerprint(log_vkey.public_key)),
         "the feed key": (keys.fingerprint(authority.feed_key.public_key), keys.fingerprint(bundle.feed_key)),
     }
@@ -210,6 +203,11 @@ def _agree(authority: Authority, settings: Settings) -> None:
 
 def _spki_of(certificate: x509.Certificate) -> str:
     return keys.fingerprint(certificate.public_key())  # type: ignore[arg-type]  # the union here is wider than what we issue
+
+
+def issuing_certificate(settings: Settings) -> x509.Certificate:
+    """The certificate that leaves are issued under, without its key; ``ConfigError`` (``not-initialised``) if there is none."""
+    return _certificate(settings.state / "certificates" / "issuing.pem")
 
 
 def read_passphrase(settings: Settings, environment: Mapping[str, str]) -> bytes:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
-from datetime import datetime
 
 from certauth.audit import record
 from certauth.clock import rfc3339
 from certauth.encoding import Json, canonical_json
 from certauth.enrolment import EnrolledRight, Enrolment, Terms
-from certauth.errors import UsageError
 from certauth.names import Principal
-from certauth.revocation import MAX_REASON, RevocationKind, Revoked
 from signer.disclosing import commit_terms, login_members
 from signer.ledger import Submission
-from signer.revoking import MONTH
-from signer.rows import RevocationRow, StoreRow
+from signer.rows import StoreRow
 
 
 def change(
@@ -39,25 +35,6 @@ def change(
     event = record.EnrolmentChanged(action=action, principal=principal, by=by, why=why, commitments=commitments)
     digest = hashlib.sha256(canonical_json([action, str(principal), why, terms])).digest()
     return Submission(request_id=f"{action}-{entropy(12).hex()}", digest=digest, event=event, rows=rows)
-
-
-def everything_of(principal: Principal, *, by: str, why: str, at: datetime) -> RevocationRow:
-    """Whatever was issued to ``principal`` until now is dead."""
-    now, end = int(at.timestamp()), int((at + MONTH).timestamp())
-    return RevocationRow(
-        revoked=revoked(kind=RevocationKind.PRINCIPAL, value=str(principal), before=now, expires_at=end, reason=why, at=now),
-        by=by,
-    )
-
-
-def revoked(*, kind: RevocationKind, value: str, expires_at: int, reason: str, at: int, before: int | None = None) -> Revoked:
-    """An entry of the feed; ``UsageError`` (``revocation-invalid``) for a reason or value that has no place there."""
-    try:
-        return Revoked(kind=kind, value=value, before=before, expires_at=expires_at, reason=reason, at=at)
-    except ValueError as error:
-        raise UsageError(
-            "revocation-invalid", str(error), hint=f"a reason is printable text of at most {MAX_REASON} characters"
-        ) from error
 
 
 def facts(enrolment: Enrolment, display: str) -> dict[str, Json]:

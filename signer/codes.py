@@ -22,11 +22,9 @@ CODE_ISSUER: Final = "code"
 """The issuer's id of an identity proved by a code."""
 CODE_ASSURANCE: Final = 2
 
-INVITATION: Final = timedelta(days=7)
 INVITATION_MAX: Final = timedelta(days=30)
-MACHINE_CODE: Final = timedelta(days=1)
 MACHINE_CODE_MAX: Final = timedelta(days=7)
-"""How long the two kinds of code can be used: by default, and at most."""
+"""How long the two kinds of code can be used at most."""
 
 
 def make_code(entropy: bytes) -> str:

@@ -129,6 +129,8 @@ def _connect(path: Path, expected: Identity) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        # Personal data are deleted on request: what was deleted must not stay in the pages until they are used again.
+        connection.execute("PRAGMA secure_delete=ON")
     except sqlite3.Error:
         connection.close()
         raise

@@ -21,7 +21,7 @@ def commit_terms(members: dict[str, Json], *, salt: bytes) -> record.Commitment:
 
 
 def login_members(logins: Collection[Login]) -> list[Json]:
-    """Logins as ``terms`` spell them under ``logins``, and ``tells_of`` reads them."""
+    """Logins as ``terms`` spell them under ``logins``, and ``logins_told`` reads them."""
     return [{"issuer": login.issuer, "subject": login.subject} for login in logins]
 
 
@@ -30,22 +30,32 @@ def invited(domain: TrustDomain, digest: str) -> Principal:
     return Principal.make(domain, Kind.USER, f"_invited-{digest[:16]}")
 
 
+def logins_told(*, digest: str, disclosure: str, entry: bytes) -> frozenset[Login]:
+    """The logins of which the disclosure of ``digest`` tells, to which ``entry`` commits."""
+    try:
+        found = record.open_commitment(digest, disclosure)
+    except LogError:  # it discloses nothing; a reader of the log sees as much
+        return frozenset()
+    match found:
+        case record.Disclosed("sub", str(subject)):
+            issuer = _issuer_in(entry)
+            return frozenset([Login(issuer, subject)]) if isinstance(issuer, str) else frozenset()
+        case record.Disclosed("terms", {"logins": list(told)}):
+            return frozenset(
+                Login(one["issuer"], one["subject"])
+                for one in told
+                if isinstance(one, dict) and isinstance(one.get("issuer"), str) and isinstance(one.get("subject"), str)
+            )
+        case _:
+            return frozenset()
+
+
 def tells_of(logins: Collection[Login], *, digest: str, disclosure: str, entry: bytes) -> bool:
     """Whether the disclosure of ``digest``, to which ``entry`` commits, tells one of these logins.
 
     The same subject at another issuer is somebody else, whose data stay.
     """
-    try:
-        found = record.open_commitment(digest, disclosure)
-    except LogError:  # it discloses nothing; a reader of the log sees as much
-        return False
-    match found:
-        case record.Disclosed("sub", str(subject)):
-            return any(subject == login.subject and _issuer_in(entry) == login.issuer for login in logins)
-        case record.Disclosed("terms", {"logins": list(told)}):
-            return any(one in told for one in login_members(logins))
-        case _:
-            return False
+    return not logins_told(digest=digest, disclosure=disclosure, entry=entry).isdisjoint(logins)
 
 
 def _issuer_in(entry: bytes) -> object:

@@ -194,7 +194,6 @@ def token_response(grant: TokenGrant, spec: TokenSpec, token: str) -> dict[str, 
         "scope": scope_text(spec.rights),
         "audience": grant.audience,
         "rights": [{"operation": right.operation, "path": right.path} for right in grant.rights],
-        "delegable": grant.delegations > 0,
         "delegations": grant.delegations,
         "clamped": clamped(grant.clamped),
     }

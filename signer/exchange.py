@@ -10,9 +10,11 @@ from datetime import datetime
 
 from certauth.bundles import VerifiedPeer
 from certauth.clock import from_timestamp
-from certauth.enrolment import EnrolledRight, common_rights
+from certauth.enrolment import EnrolledRight, intersection, minimal
+from certauth.errors import RequestError
 from certauth.issuance import Refusal
 from certauth.names import Principal
+from certauth.requests import Right, canonical_path
 from certauth.revocation import RevocationSet
 from certauth.tokens import VerifiedToken
 from certauth.tokens.conditions import Operations, Paths, Peer, Services, Window
@@ -61,7 +63,7 @@ def subject_of(
     if rights is None:
         return not_exchangeable("it was narrowed in a way that the new token could not repeat", "exchange a simpler token")
     certificates = (token.peer_fingerprint, *token.delegated_to)
-    ends_with = [("jti", token.jti), *(("block", block) for block in token.block_ids)]
+    ends_with = [("kid", token.kid), ("jti", token.jti), *(("block", block) for block in token.block_ids)]
     return Subject(
         user=Principal.parse(token.user),
         rights=rights,
@@ -93,6 +95,8 @@ def narrowed_rights(token: VerifiedToken) -> tuple[EnrolledRight, ...] | None:
     for number, block in enumerate(token.blocks[1:], start=1):
         for check in block.checks:
             match check:
+                case Paths(names) if not all(map(_is_canonical, names)):
+                    return None  # a holder wrote it; whoever resolves dots or escapes would find another path
                 case Operations(names):
                     rights = tuple(right for right in rights if right.operation in names)
                 case Services(names):
@@ -105,11 +109,20 @@ def narrowed_rights(token: VerifiedToken) -> tuple[EnrolledRight, ...] | None:
                     pass  # in whose hands it is, too
                 case _:
                     return None
-    return rights
+    return minimal(list(rights))
+
+
+def _is_canonical(path: str) -> bool:
+    try:
+        return canonical_path(path) == path
+    except RequestError:
+        return False
 
 
 def _below(rights: tuple[EnrolledRight, ...], paths: tuple[str, ...]) -> tuple[EnrolledRight, ...]:
-    return common_rights(rights, [EnrolledRight(right.service, right.operation, path) for right in rights for path in paths])
+    """What of each right lies below one of ``paths``: as many steps as there are pairs, because holders append many checks."""
+    met = (intersection(right, Right(right.operation, path)) for right in rights for path in paths)
+    return tuple(dict.fromkeys(right for right in met if right is not None))
 
 
 def not_exchangeable(why: str, hint: str | None) -> Refusal:

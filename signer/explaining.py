@@ -1,7 +1,7 @@
-"""What would become of a token, check by check and rule by rule, for the admin who wonders why somebody cannot log in.
+"""What would become of a token, check by check, rule by rule, and then for whom it leads to, for the admin who wonders why.
 
-The decision is that of the verifier and of the rules themselves; what is listed before it are their own checks, one at a time.
-Only the tie to a key cannot be tried: it is taken as good, and the report says so. Nothing is consumed, recorded or granted.
+The decisions are those of the verifier, of the rules and of ``signer.foreseeing``; what is listed before are their own checks,
+one at a time. Only the tie to a key cannot be tried: it is taken as good. Nothing is consumed, recorded or granted.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from certauth.identity.proof import (
     check_signature,
 )
 from certauth.identity.token_types import ACCESS_TOKEN, check_type
+from signer.foreseeing import Foresee, Foreseen, Wish
 from signer.introspection import Introspection
 from signer.jwks import KeySource
 
@@ -57,12 +58,16 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenReport:
-    """Everything found out. ``identity`` is there if the token proves one, ``rules`` if rules were then asked."""
+    """Everything found out. ``identity`` is there if the token proves one, ``rules`` if rules were then asked.
+
+    ``foreseen`` is what the request for a certificate would come to, where the facility's database could be asked.
+    """
 
     checks: tuple[CheckReport, ...]
     issuer: Issuer | None = None
     identity: VerifiedIdentity | None = None
     rules: Explanation | None = None
+    foreseen: Foreseen | None = None
     error: CertauthError | None = None
 
     @property
@@ -85,11 +90,21 @@ class Explaining:
     rules: Mapping[str, Sequence[Rule]]
     key_source: KeySource
     introspection: Introspection
+    foresee: Foresee | None = None
 
-    async def explain(self, token: str, *, kind: ProofKind | None, opaque_issuer: str | None, now: datetime) -> TokenReport:
-        """What would become of ``token``, sent as ``kind`` (by default as what it looks like).
+    async def explain(
+        self,
+        token: str,
+        *,
+        kind: ProofKind | None,
+        opaque_issuer: str | None,
+        now: datetime,
+        wish: Wish | None = None,
+    ) -> TokenReport:
+        """What would become of ``token``, sent as ``kind`` (by default as what it looks like), with what else ``wish`` says.
 
-        ``opaque_issuer`` is the URL of the provider to ask about a token that is no JWT. Raises nothing for a bad token.
+        ``opaque_issuer`` is the URL of the provider to ask about a token that is no JWT. Raises nothing for a bad token, and
+        ``StoreError`` if the database cannot be read.
         """
         steps = _Steps()
         try:
@@ -100,7 +115,8 @@ class Explaining:
         except CertauthError as error:
             return TokenReport(checks=tuple(steps.done), issuer=steps.issuer, error=error)
         rules = explain(self.rules.get(identity.issuer_id, ()), identity)
-        return TokenReport(checks=tuple(steps.done), issuer=steps.issuer, identity=identity, rules=rules)
+        foreseen = None if self.foresee is None else self.foresee(identity, wish or Wish(), now)
+        return TokenReport(checks=tuple(steps.done), issuer=steps.issuer, identity=identity, rules=rules, foreseen=foreseen)
 
     async def _jwt(self, steps: _Steps, token: str, kind: ProofKind | None, now: datetime) -> VerifiedIdentity:
         proof = steps.run("form", lambda: read_proof(token), "a well-formed JWT")

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from certauth.clock import rfc3339
 from certauth.errors import CertauthError
+from certauth.revocation import MAX_ENTRIES
 from signer.ledger import LedgerState
 from signer.service import Service
+from signer.sources import SourceStatus
 
 _STUCK_SECONDS = 10.0
 """A batch takes milliseconds; one that takes this long waits for a disk that does not answer."""
@@ -41,9 +43,18 @@ class Readiness:
 
 
 def readiness(service: Service) -> Readiness:
-    """Look at the database, the log, the disk, the issuing certificate, the decision log and each identity provider."""
+    """Look at database, log, disk, issuing certificate, keys, decision log, feed and each identity provider."""
     return Readiness(
-        parts=(_store(service), _log(service), _disk(service), _authority(service), _decisions(service), *_issuers(service))
+        parts=(
+            _store(service),
+            _log(service),
+            _disk(service),
+            _authority(service),
+            _keys(service),
+            _decisions(service),
+            _feed(service),
+            *_issuers(service),
+        )
     )
 
 
@@ -79,6 +90,17 @@ def _authority(service: Service) -> Part:
     return Part(name="authority", state=state, detail=f"issuing certificate ends {rfc3339(end)}")
 
 
+def _keys(service: Service) -> Part:
+    try:
+        keys = service.keys.current()
+    except CertauthError as error:
+        return Part(name="keys", state="failed", detail=str(error))
+    if keys.problem is not None:
+        return Part(name="keys", state="failed", detail=str(keys.problem))
+    signing = ", ".join(f"{use} {keys.index.active(use).kid}" for use in keys.signing)
+    return Part(name="keys", state="ok", detail=f"{signing}; bundle {keys.bundle.sequence}")
+
+
 def _decisions(service: Service) -> Part:
     failure = service.decisions.failure
     if failure is not None:
@@ -86,14 +108,26 @@ def _decisions(service: Service) -> Part:
     return Part(name="decisions", state="ok", detail=f"{service.decisions.dropped} records dropped")
 
 
+def _feed(service: Service) -> Part:
+    """Services go on with the list they have, until it is too old for them; our own door goes on with the table."""
+    try:
+        fill = service.withdrawals.fill()
+    except CertauthError as error:
+        return Part(name="revocations", state="failed", detail=str(error))
+    detail = f"{fill.entries} of {MAX_ENTRIES} entries" + (f", {fill.failure}" if fill.failure else "")
+    return Part(name="revocations", state="degraded" if fill.nearly_full or fill.failure else "ok", detail=detail)
+
+
 def _issuers(service: Service) -> tuple[Part, ...]:
     """A provider that is down stops its own users only, and is no reason to take the service out of rotation."""
     names = {issuer.url: issuer.id for issuer in service.settings.issuer}
-    return tuple(
-        Part(
-            name=f"issuer:{names[status.url]}",
-            state="degraded" if status.state == "none" else "ok",
-            detail=f"{status.keys} keys, {status.state}" + (f", {status.failure}" if status.failure else ""),
-        )
-        for status in service.key_source.status()
-    )
+    return tuple(_issuer(names[status.url], status) for status in service.key_source.status())
+
+
+def _issuer(name: str, status: SourceStatus) -> Part:
+    """Endpoints that moved and keys that anybody could sign with are shown until a person has looked and restarted."""
+    alarms = [f"moved since the start: {', '.join(status.moved)}"] if status.moved else []
+    alarms += [reason for reason in status.ignored if ": ALARM: " in reason]
+    words = [f"{status.keys} keys", status.state, *([status.failure] if status.failure else ()), *alarms]
+    state = "degraded" if alarms or status.state == "none" else "ok"
+    return Part(name=f"issuer:{name}", state=state, detail=", ".join(words))

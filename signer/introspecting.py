@@ -18,9 +18,10 @@ from certauth.enrolment import EnrolledRight
 from certauth.errors import TokenError
 from certauth.names import Kind, TrustDomain
 from certauth.revocation import RevocationKind, RevocationSet
-from certauth.tokens import TrustedTokenKey, VerifiedToken, verify
+from certauth.tokens import VerifiedToken, verify
 from signer import entries
 from signer.exchange import narrowed_rights, usable_from, usable_until
+from signer.key_ring import KeyRing
 from signer.oauth import scope_text
 from signer.rows import StoredToken
 from signer.store import Store
@@ -40,7 +41,7 @@ class Introspecting:
         domain: TrustDomain,
         issuer: str,
         admins: Collection[str],
-        roots: Mapping[str, TrustedTokenKey],
+        keys: KeyRing,
         store: Store,
         withdrawals: Withdrawals,
         clock: Clock,
@@ -48,7 +49,7 @@ class Introspecting:
         self._domain = domain
         self._issuer = issuer
         self._admins = admins
-        self._roots = roots
+        self._keys = keys
         self._store = store
         self._withdrawals = withdrawals
         self._clock = clock
@@ -73,7 +74,7 @@ class Introspecting:
 
     def _biscuit(self, text: str, revocations: RevocationSet) -> Answer | None:
         try:
-            token = verify(text, self._roots, attesters=None)
+            token = verify(text, self._keys.roots, attesters=None)
         except TokenError:
             return None
         now, ends = self._clock(), usable_until(token)
@@ -113,7 +114,9 @@ class Introspecting:
             kid=row.kid, jti=row.jti, user=str(row.principal), issued_at=row.issued_at, block_ids=(), certificates=()
         )
         parents = [revocations.named(RevocationKind(kind), value) for kind, value in row.ends_with]
-        if withdrawn is not None or any(parents) or now >= row.expires_at:
+        # A key that has left the JWK set verifies nothing any more, wherever it is asked.
+        known = self._keys.current().believes_jwt(row.kid)
+        if not known or withdrawn is not None or any(parents) or now >= row.expires_at:
             return None
         claims: Any = strict_json(from_b64url(text.split(".")[1]))
         return {"active": True, "token_type": "Bearer", **claims}

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -23,6 +23,7 @@ class IssuerTable:
     id: str
     url: str
     client_id: str
+    public_client_id: str | None = None
     algorithms: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
@@ -49,10 +50,18 @@ class IssuerTable:
         return "\n".join(["[[issuer]]", *lines, ""])
 
 
-def append(settings_file: Path, table: IssuerTable, *, environment: Mapping[str, str], write: bool = True) -> Settings:
+def append(
+    settings_file: Path,
+    table: IssuerTable,
+    *,
+    environment: Mapping[str, str],
+    write: bool = True,
+    before_write: Callable[[], None] | None = None,
+) -> Settings:
     """Add ``table`` at the end of the settings file; what is there stays as it is. Returns the settings as they are then.
 
-    The whole is validated first, and the file replaced in one step; ``write=False`` only validates. Raises ``ConfigError``
+    The whole is validated first, and the file replaced in one step; ``write=False`` only validates. What ``before_write``
+    raises leaves the file unchanged, too. Raises ``ConfigError``
     (``issuer-duplicate``, ``settings-invalid``, ``settings-malformed``, ``settings-unreadable``, ``settings-busy``) or
     ``StoreError`` (``cannot-write``); the file is unchanged then.
     """
@@ -70,6 +79,8 @@ def append(settings_file: Path, table: IssuerTable, *, environment: Mapping[str,
         text = f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}\n{table.toml()}"
         settings = configuration.parse(text, path, environment)
         if write:
+            if before_write is not None:
+                before_write()
             write_atomic(path, text.encode(), mode=stat.S_IMODE(path.stat().st_mode))
     return settings
 

@@ -15,7 +15,7 @@ A refusal of somebody we know is recorded the same way, before they hear of it.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
 from certauth import certificates
@@ -24,13 +24,14 @@ from certauth.clock import Clock
 from certauth.encoding import canonical_json
 from certauth.enrolment import Address, Terms
 from certauth.identity import ASSERTION_ISSUER
-from certauth.issuance import CertificateGrant, Refusal, decide_certificate, decide_renewal
+from certauth.issuance import CertificateGrant, Refusal, decide_renewal
 from certauth.names import Kind, Principal
 from certauth.requests import CertificationRequest, parse_csr
 from signer import entries
 from signer.admitting import Admitting
 from signer.authority import Authority, random_serial
 from signer.codes import CODE_ISSUER
+from signer.deciding import decide, longest_certificate
 from signer.ledger import Replay, Submission
 from signer.proving import Proving
 from signer.recording import Issued, Recorder
@@ -78,22 +79,21 @@ class Issuing:
         identity = await self._proving.identity(body.proof, request)
         # 3. The decision.
         admitted = self._admitting.admit(identity, invite=body.invite, at=self._clock())
-        if admitted.refusal is not None:
-            raise await self._recorder.refused(admitted.refusal, operation="certificate", identity=identity, rows=admitted.rows)
-        decision = decide_certificate(
+        decided = decide(
+            admitted,
             identity=identity,
-            enrolment=admitted.enrolment,
-            terms=admitted.terms,
             request=request,
             lifetime=body.wanted_lifetime,
             issuer_not_after=self._authority.issuing.not_valid_after_utc,
-            max_lifetime=self._cap(identity.issuer_id),
+            max_lifetime=longest_certificate(self._settings, identity.issuer_id),
             address=address,
             now=self._clock(),
         )
-        match decision:
+        match decision := decided.outcome:
             case Refusal():
-                raise await self._recorder.refused(decision, operation="certificate", identity=identity)
+                raise await self._recorder.refused(
+                    decision, operation="certificate", identity=identity, rule=admitted.rule, rows=decided.rows
+                )
             case CertificateGrant():
                 pass
             case _:
@@ -106,7 +106,7 @@ class Issuing:
             terms=admitted.terms,
             session_at=self._clock(),
             replay=Replay(key=identity.proof_digest, until=identity.replay_until),
-            rows=admitted.rows,
+            rows=decided.rows,
             # Somebody enrolled by this very request is not there yet when the ledger looks.
             grantee=None if admitted.newcomer else decision.principal,
             asked=(identity.proof_digest, str(body.lifetime)),
@@ -126,13 +126,14 @@ class Issuing:
             request=request,
             lifetime=body.wanted_lifetime,
             issuer_not_after=self._authority.issuing.not_valid_after_utc,
-            max_lifetime=self._cap("" if current is None else current.row.issuer_id),
+            max_lifetime=longest_certificate(self._settings, "" if current is None else current.row.issuer_id),
             address=address,
             now=self._clock(),
         )
         match decision:
             case Refusal():
-                raise await self._recorder.refused(decision, operation="renewal", peer=peer)
+                rule = None if current is None else current.row.terms.rule
+                raise await self._recorder.refused(decision, operation="renewal", peer=peer, rule=rule)
             case CertificateGrant():
                 pass
             case _:
@@ -186,12 +187,6 @@ class Issuing:
             holder=holder,
         )
         return await self._recorder.issue(submission, response, request_id=request_id)
-
-    def _cap(self, issuer_id: str) -> timedelta:
-        """The longest certificate that a login at this provider leads to."""
-        cap = self._settings.limits.certificate_lifetime
-        caps = [one.max_lifetime for one in self._settings.issuer if one.id == issuer_id and one.max_lifetime is not None]
-        return min([cap, *caps])
 
     def _session_ends(self, peer: VerifiedPeer, current: StoredCertificate | None) -> datetime | None:
         """When it must be proved again at a provider who this is; a machine that proves itself goes on with its enrolment.

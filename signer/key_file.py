@@ -1,7 +1,7 @@
 """The keys of a provider in a file: for a signer without a way to the provider. No network, no waiting.
 
 1. The file is looked at for every proof, and read again when it has changed.
-2. Nobody else may write to it: it belongs to us or to root, and its mode gives others no right to write.
+2. Nobody else may write to it: it belongs to us or to root, and its mode gives neither its group nor others a right to write.
 3. A change that cannot be used leaves the keys of before in force, for ``expire_after`` seconds and no longer.
 """
 
@@ -35,8 +35,8 @@ def read_regular(path: Path, *, limit: int, trusted: bool) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
                 raise ConfigError("file-unreadable", f"{path} is no file of at most {limit} bytes", hint="name the right file")
-            if trusted and (status.st_mode & stat.S_IWOTH or status.st_uid not in (os.geteuid(), 0)):
-                raise ConfigError("file-open", f"{path} can be written by other users", hint=f"chmod o-w {path}; {_HINT}")
+            if trusted and (status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.geteuid(), 0)):
+                raise ConfigError("file-open", f"{path} can be written by other users", hint=f"chmod go-w {path}; {_HINT}")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return file.read(limit)
         finally:

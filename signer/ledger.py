@@ -129,9 +129,10 @@ class Ledger:
         """Queue a submission; the future's result exists only after COMMIT. Never blocks.
 
         Raises ``UnavailableError`` (``busy``), ``StoreError`` (``audit-unavailable``, ``disk-full``, ``database-moved``). The
-        future raises those, or what is wrong with this submission: ``ProofError`` (``replayed``), ``RequestError``
-        (``request-id-used``), ``Refused`` (``principal-disabled``), ``StoreError`` (``store-conflict``), ``LogError`` (not
-        recordable). Cancelling it before its batch begins withdraws the submission; after that, it has no effect.
+        future raises those, or what is wrong with this submission: ``ProofError`` (``replayed``, ``proof-expired``),
+        ``RequestError`` (``request-id-used``), ``Refused`` (``principal-disabled``), ``StoreError`` (``store-conflict``),
+        ``LogError`` (not recordable). Cancelling it before its batch begins withdraws the submission; after that, it has no
+        effect.
         """
         pending = _Pending(submission, Future())
         with self._gate:

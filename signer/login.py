@@ -5,7 +5,7 @@
     confirm   they compare host and key, and say that it is them (or not); the browser is sent to the provider
     callback  it comes back with the provider's answer, which becomes a verified identity; the ID token stays here
     state     the program asks how far it is
-    claim     the identity, for the request of a certificate for that very key, by who knows the secret
+    claim     the identity, for the purpose it was begun for and for that very key, by who knows the secret
 
 What is tied to what, and what that stops:
 
@@ -15,6 +15,7 @@ What is tied to what, and what that stops:
    without it, and the login ends there.
 4. The answer to the provider: ``iss`` (RFC 9207), or an address of its own. A provider cannot answer for another.
 5. The result to the program: its secret, and its key.
+6. The result to what the person was told it is for: a certificate, or a link to one principal. It is good for nothing else.
 
 Everything is in the memory of one process (``login_register``) and belongs to one event loop. A restart forgets logins that are
 under way, and their users begin again.
@@ -85,10 +86,20 @@ class Logins:
 
     # --- the program ----------------------------------------------------------------------------------------------------
 
-    async def begin(self, *, spki: bytes, issuer: str | None, host: str, secret_digest: bytes, address: str | None) -> Begun:
+    async def begin(
+        self,
+        *,
+        spki: bytes,
+        issuer: str | None,
+        host: str,
+        secret_digest: bytes,
+        address: str | None,
+        link: str | None = None,
+    ) -> Begun:
         """Begin a login for the key ``spki``, whose possession was proved. ``host`` is the machine's own word.
 
-        ``secret_digest`` is SHA-256 of the secret's text. Raises ``RequestError`` (``issuer-needed``,
+        ``secret_digest`` is SHA-256 of the secret's text; ``link`` is the principal to link the login to, if that is what it
+        is for. Raises ``RequestError`` (``issuer-needed``,
         ``issuer-not-mediated``), ``Refused`` (``issuer-mix-up``) or ``UnavailableError`` (``issuer-unavailable``,
         ``too-many-logins``, ``logins-full``).
         """
@@ -107,6 +118,7 @@ class Logins:
             code=self._new_code(now),
             expires_at=now + self._limits.lifetime,
             next_poll=now,
+            link=link,
         )
         self._register.add(login)
         return Begun(
@@ -137,12 +149,14 @@ class Logins:
             login.next_poll = now + self._limits.interval * _EARLY
         return Progress(state=login.stage.for_program, interval=math.ceil(self._limits.interval))
 
-    def claim(self, login_id: str, secret: str, spki: bytes) -> VerifiedIdentity:
-        """Who logged in, for a certificate for ``spki``. Can be asked again until the login expires, as an answer may be lost.
+    def claim(self, login_id: str, secret: str, spki: bytes, *, link: str | None = None) -> VerifiedIdentity:
+        """Who logged in, for a certificate for ``spki``, or for a link to the principal ``link`` if it was begun for that.
+
+        Can be asked again until the login expires, as an answer may be lost.
 
         One certificate comes of it all the same: ``proof_digest`` is the same each time, and to be remembered until after the
         login's end. Raises as ``state`` does (but not ``slow-down``), ``RequestError`` (``login-pending``) and ``ProofError``
-        (``key-not-bound``).
+        (``key-not-bound``, ``wrong-purpose``).
         """
         login = self._of_program(login_id, secret)
         login.check_going_on(at=self._ticks())
@@ -153,6 +167,12 @@ class Logins:
                 "key-not-bound",
                 "the login was begun for another key than that of this request",
                 hint="send the request that the login was begun with",
+            )
+        if link != login.link:  # the person in the browser was told of something else
+            raise ProofError(
+                "wrong-purpose",
+                f"the login was begun for {f'a link to {login.link}' if login.link else 'a certificate'}, and not for this",
+                hint="begin another one: certauth login --link to link a login, certauth login for a certificate",
             )
         return login.identity
 
@@ -246,6 +266,7 @@ class Logins:
             address=login.address,
             fingerprint=short_fingerprint(login.spki),
             issuer=login.provider.issuer,
+            link=login.link,
         )
 
     def _worth(self, login: Login, identity: VerifiedIdentity, *, address: str | None) -> VerifiedIdentity:

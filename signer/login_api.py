@@ -7,7 +7,8 @@
     POST /login/confirm               "this is me", on to the provider; or "not me"
     GET  /login/callback[/{issuer}]   back from the provider
 
-None of them asks for a certificate, and none grants anything: that is ``POST /v1/certificates`` with the login as proof.
+None of them asks for a certificate, and none grants anything: that is ``POST /v1/certificates`` with the login as proof, or
+``POST /v1/links`` if it was begun for that.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from certauth.errors import CertauthError, Refused, RequestError, UnavailableError
+from certauth.names import Kind, Principal
 from certauth.requests import parse_csr
 from policy.caller import STATE
 from policy.request import client_of
@@ -32,6 +34,7 @@ from signer import login_pages as pages
 from signer import problems
 from signer.limits import RateLimiter, read_body
 from signer.login import Logins, cookie_name
+from signer.login_code import network_of
 from signer.login_forms import form_cookie, form_value, keep_form_cookie, malformed, own_form, set_cookie
 from signer.login_pages import Facility, Page
 from signer.login_state import Answer
@@ -40,10 +43,21 @@ from signer.schemas import Secret, parse
 log = structlog.get_logger("signer")
 
 _MAX_STATE_BODY: Final = 1024
+_LONGEST_PRINCIPAL: Final = 512
 
 Handler = Callable[[Request], Awaitable[Response]]
 Observe = Callable[[str, str, str], None]
 """Told operation, outcome (``done``, ``refused``, ``failed``) and code of every request."""
+
+
+def _person(text: str) -> str:
+    try:
+        principal = Principal.parse(text)
+    except CertauthError as error:
+        raise ValueError(error.message) from error
+    if principal.kind is not Kind.USER:
+        raise ValueError("not a person")
+    return str(principal)
 
 
 def _printable(text: str) -> str:
@@ -53,7 +67,11 @@ def _printable(text: str) -> str:
 
 
 class BeginBody(BaseModel):
-    """``POST /v1/logins``. ``host`` is how the machine calls itself; ``invite`` counts when the certificate is asked for."""
+    """``POST /v1/logins``. ``host`` is how the machine calls itself; ``invite`` counts when the certificate is asked for.
+
+    ``link`` is the person to whom the login is to be linked. It is then good for ``POST /v1/links`` on a connection of theirs
+    and for nothing else, as it is good for ``POST /v1/certificates`` alone without one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,6 +80,7 @@ class BeginBody(BaseModel):
     host: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
     secret_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", repr=False)]
     invite: Annotated[str | None, Field(repr=False, min_length=16, max_length=128)] = None
+    link: Annotated[str, Field(max_length=_LONGEST_PRINCIPAL), AfterValidator(_person)] | None = None
 
 
 class StateBody(BaseModel):
@@ -130,6 +149,7 @@ class _Handlers:
             host=body.host,
             secret_digest=bytes.fromhex(body.secret_sha256),
             address=_address(request),
+            link=body.link,
         )
         members = {name: getattr(begun, name) for name in ("login", "user_code", "verification_uri", "expires_in", "interval")}
         return JSONResponse(members, status_code=201, headers=pages.SAFE_HEADERS)
@@ -202,7 +222,7 @@ class _Handlers:
 
     def _spend(self, request: Request) -> None:
         address, uid = client_of(request.scope)
-        self.limiter.spend(address or f"uid {uid}", at=self.ticks())
+        self.limiter.spend(network_of(address) if address else f"uid {uid}", at=self.ticks())
 
 
 def _answering(

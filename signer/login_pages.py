@@ -100,7 +100,7 @@ def code_page(facility: Facility, *, form: str, wrong: str | None = None) -> Pag
 def confirm_page(facility: Facility, shown: Confirmation, *, form: str, browser_address: str | None) -> Page:
     """What the person decides about, and the two answers."""
     issuer, name = shown.issuer, escape(facility.name)
-    longest = min(facility.certificate_lifetime, issuer.max_certificate_lifetime or facility.certificate_lifetime)
+    purpose, comes_of_it, typed = _purpose(facility, shown)
     same = shown.address is not None and shown.address == browser_address
     where = "the same address as this browser" if same else "this browser is at another address"
     provider = escape(urlsplit(issuer.url).hostname or issuer.url)
@@ -108,16 +108,15 @@ def confirm_page(facility: Facility, shown: Confirmation, *, form: str, browser_
     loopback = " http://" + urlsplit(issuer.url).netloc if issuer.url.startswith("http://") else ""
     return _page(
         "Is this your computer?",
-        f"""<p>A program on this computer wants to act as you at <b>{name}</b>:</p>
+        f"""<p>A program on this computer wants to {purpose} at <b>{name}</b>:</p>
 <dl>
 <dt>Computer, as it calls itself</dt><dd><b>{escape(shown.host)}</b></dd>
 <dt>Its address</dt><dd><b>{escape(shown.address or "on the signer's own machine")}</b> ({where})</dd>
 <dt>Its key</dt><dd><b>{escape(shown.fingerprint)}</b></dd>
 <dt>You log in at</dt><dd><b>{escape(issuer.id)}</b> ({provider})</dd>
-<dt>It receives</dt><dd>a certificate of {name} in your name, for up to {_hours(longest)}.
-With it, it can do at {name} what you can do.</dd>
+{comes_of_it}
 </dl>
-<p class="warn">Continue only if <b>you</b> typed <code>certauth login</code> there, just now, and your terminal shows the same
+<p class="warn">Continue only if <b>you</b> typed <code>{typed}</code> there, just now, and your terminal shows the same
 computer and the same key. If somebody gave you the code, it is their computer.</p>
 <form method="post" action="/login/confirm">
 <input type="hidden" name="form" value="{escape(form)}">
@@ -126,6 +125,25 @@ computer and the same key. If somebody gave you the code, it is their computer.<
 <button type="submit" name="answer" value="no" class="no">Not me</button>
 </form>""",
         form_action=f"'self' https:{loopback}",
+    )
+
+
+def _purpose(facility: Facility, shown: Confirmation) -> tuple[str, str, str]:
+    """What the program wants, what comes of it, and the command that begins it; HTML."""
+    name, issuer = escape(facility.name), shown.issuer
+    if shown.link is not None:
+        return (
+            "link a login of yours to somebody",
+            f"""<dt>What it does</dt><dd>It links this login to <b>{escape(shown.link)}</b>.
+From then on your login at {escape(issuer.id)} leads there and to nobody else: go on only if that is you.</dd>""",
+            "certauth login --link",
+        )
+    longest = min(facility.certificate_lifetime, issuer.max_certificate_lifetime or facility.certificate_lifetime)
+    return (
+        "act as you",
+        f"""<dt>It receives</dt><dd>a certificate of {name} in your name, for up to {_hours(longest)}.
+With it, it can do at {name} what you can do.</dd>""",
+        "certauth login",
     )
 
 

@@ -59,7 +59,10 @@ class LoginLimits:
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Login:
-    """A login. Secrets are kept as SHA-256; ``repr`` shows nothing, and ``expires_at``, ``next_poll`` are monotonic seconds."""
+    """A login. Secrets are kept as SHA-256; ``repr`` shows nothing, and ``expires_at``, ``next_poll`` are monotonic seconds.
+
+    ``link`` is the principal to whom it is to be linked; without one it is for a certificate.
+    """
 
     id: str
     provider: Provider
@@ -71,6 +74,7 @@ class Login:
     code: str
     expires_at: float
     next_poll: float
+    link: str | None = None
     stage: Stage = Stage.PENDING
     browser_digest: bytes | None = None
     state_digest: bytes | None = None
@@ -117,7 +121,8 @@ class Progress:
 class Confirmation:
     """What a person decides about: the machine as it calls itself, the address it really has, its key, and where they log in.
 
-    ``cookie`` binds the browser to the login, for ``seconds``; it is ``None`` if the browser has it already.
+    ``cookie`` binds the browser to the login, for ``seconds``; it is ``None`` if the browser has it already. ``link`` is the
+    principal to whom the login is to be linked, instead of leading to a certificate.
     """
 
     login: str
@@ -127,6 +132,7 @@ class Confirmation:
     address: str | None
     fingerprint: str
     issuer: Issuer
+    link: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ do, and when it was asked for with another token (RFC 8693), never more than tha
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -16,14 +16,18 @@ from certauth import tokens
 from certauth.bundles import VerifiedPeer
 from certauth.clock import Clock, whole_seconds
 from certauth.enrolment import Address, common_rights
-from certauth.errors import TokenError
+from certauth.errors import TokenError, UnavailableError
 from certauth.issuance import Refusal, TokenGrant, decide_token, suspended
+from certauth.keys import SoftwareKey
 from certauth.requests import Right, TokenRequest
-from certauth.tokens import TokenSpec, TrustedTokenKey, to_text
+from certauth.revocation import RevocationKind
+from certauth.tokens import TokenSpec, to_text
 from certauth.tokens.jwt_form import mint_jwt
 from signer import entries
 from signer.authority import Authority
 from signer.exchange import Subject, not_exchangeable, subject_of
+from signer.key_index import Use
+from signer.key_ring import KeyRing
 from signer.ledger import Submission
 from signer.oauth import Form, TokenRequestForm
 from signer.recording import Issued, Recorder
@@ -50,7 +54,7 @@ class Minting:
         *,
         settings: Settings,
         authority: Authority,
-        roots: Mapping[str, TrustedTokenKey],
+        keys: KeyRing,
         recorder: Recorder,
         standing: Standing,
         withdrawals: Withdrawals,
@@ -59,7 +63,7 @@ class Minting:
     ) -> None:
         self._settings = settings
         self._authority = authority
-        self._roots = roots
+        self._keys = keys
         self._recorder = recorder
         self._standing = standing
         self._withdrawals = withdrawals
@@ -75,7 +79,7 @@ class Minting:
             audience=body.audience,
             rights=None if body.rights is None else [Right.make(right.operation, right.path) for right in body.rights],
             lifetime=body.wanted_lifetime,
-            delegations=body.hand_overs,
+            delegations=body.delegations,
         )
         return await self._mint(Asked(request=request), peer=peer, address=address, request_id=request_id)
 
@@ -84,7 +88,7 @@ class Minting:
         subject = None if form.subject_token is None else self._subject(form.subject_token, peer)
         if isinstance(subject, Refusal):
             raise await self._recorder.refused(subject, operation="exchange", peer=peer)
-        if (refusal := self._unavailable(form, subject)) is not None:
+        if (refusal := self._unavailable(form, subject, peer)) is not None:
             raise await self._recorder.refused(refusal, operation="exchange", peer=peer)
         request = TokenRequest.make(
             audience=form.audience,
@@ -97,16 +101,17 @@ class Minting:
 
     def _subject(self, token: str, peer: VerifiedPeer) -> Subject | Refusal:
         try:
-            found = tokens.verify(token, self._roots, attesters=None)
+            found = tokens.verify(token, self._keys.roots, attesters=None)
         except TokenError as error:
             return not_exchangeable(error.message, error.hint)
         revocations = self._withdrawals.revocations(self._authority.domain)
         return subject_of(found, peer=peer, revocations=revocations, now=self._clock())
 
-    def _unavailable(self, form: TokenRequestForm, subject: Subject | None) -> Refusal | None:
+    def _unavailable(self, form: TokenRequestForm, subject: Subject | None, peer: VerifiedPeer) -> Refusal | None:
         """Why this form of token is not made from this one, or for this service."""
-        if form.form == "biscuit" and subject is not None and subject.handed_over:
-            # It would no longer end with the token it came from.
+        if form.form == "biscuit" and subject is not None and (subject.handed_over or subject.user != peer.principal):
+            # It would no longer end with the token it came from. We make none for somebody else's certificate that was not
+            # handed over, so such a one was made with a stolen key: it must not be turned into one that outlives that key.
             hint = "narrow it with 'certauth token attenuate', which needs no signer"
             return not_exchangeable("it was handed over to you, and another biscuit would outlive its withdrawal", hint)
         if form.form == "jwt" and form.audience not in self._settings.jwt_services:
@@ -168,17 +173,31 @@ class Minting:
 
     def _make(self, spec: TokenSpec, form: Form, peer: VerifiedPeer) -> tuple[str, bytes, str]:
         """The token's text, the bytes by whose hash it is known, and the id of the key that signed it."""
-        authority = self._authority
         match form:
             case "biscuit":
-                token = tokens.mint(spec, authority.token_key)
-                return to_text(token), token, authority.token_kid
+                key, kid = self._signing(Use.TOKEN)
+                token = tokens.mint(spec, key)
+                return to_text(token), token, kid
             case "jwt":
+                key, kid = self._signing(Use.JWT)
                 issuer, client = self._settings.public_url, str(peer.principal)
-                text = mint_jwt(spec, authority.jwt_key, kid=authority.jwt_kid, issuer=issuer, client=client)
-                return text, text.encode("ascii"), authority.jwt_kid
+                text = mint_jwt(spec, key, kid=kid, issuer=issuer, client=client)
+                return text, text.encode("ascii"), kid
             case _:
                 assert_never(form)
+
+    def _signing(self, use: Use) -> tuple[SoftwareKey, str]:
+        """The key that signs now; ``UnavailableError``, ``StoreError`` if there is none whose tokens anybody would accept."""
+        key, kid = self._keys.signing(use)
+        revocations = self._withdrawals.revocations(self._authority.domain)
+        if revocations is not None and revocations.named(RevocationKind.KID, kid) is not None:
+            raise UnavailableError(
+                "signing-key-withdrawn",
+                f"the {use} key {kid} is in the feed of revocations, and no other has taken over",
+                hint=f"its administrator can let another take over: certauth signer key taint {kid}",
+                retry_after=5,
+            )
+        return key, kid
 
 
 def _within(grant: TokenGrant, subject: Subject) -> TokenGrant:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from certauth.errors import CertauthError, Refused, RequestError
 from certauth.names import Principal
 from certauth.requests import Right
+from certauth.tokens.jwt_form import is_scope
 
 CLIENT_CREDENTIALS: Final = "client_credentials"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -33,7 +34,6 @@ _ERRORS: Final[Mapping[str, str]] = {
     "bad-right": "invalid_scope",
     "audience-unknown": "invalid_target",
     "jwt-not-offered": "invalid_target",
-    "not-exchangeable": "invalid_grant",
     "not-enrolled": "invalid_client",
     "principal-disabled": "invalid_client",
 }
@@ -106,11 +106,16 @@ def read_token_request(form: Mapping[str, str]) -> TokenRequestForm:
     )
 
 
-def error_of(error: CertauthError) -> dict[str, object]:
-    """An error as RFC 6749 §5.2 spells it, with our code and hint beside."""
-    fallback = "access_denied" if isinstance(error, Refused) else "invalid_request"
+def error_of(error: CertauthError, *, exchange: bool = False) -> dict[str, object]:
+    """An error as RFC 6749 §5.2 spells it, with our code and hint beside.
+
+    In an exchange, a subject token that is no good or not wanted is an ``invalid_request`` (RFC 8693 §2.2.2), whatever is
+    wrong with whom it is about: the client itself was authenticated.
+    """
+    fallback = "access_denied" if isinstance(error, Refused) and not exchange else "invalid_request"
+    name = _ERRORS.get(error.code, fallback)
     body: dict[str, object] = {
-        "error": _ERRORS.get(error.code, fallback),
+        "error": "invalid_request" if exchange and name == "invalid_client" else name,
         "error_description": error.message,
         "code": error.code,
     }
@@ -118,8 +123,11 @@ def error_of(error: CertauthError) -> dict[str, object]:
 
 
 def scope_text(rights: Iterable[tuple[str, str, str]]) -> str:
-    """Rights as scopes of ours, ``operation:/path``, a trailing slash meaning everything below."""
-    return " ".join(f"{operation}:{path}" for _, operation, path in rights)
+    """Rights as scopes of ours, ``operation:/path``, a trailing slash meaning everything below.
+
+    A right that would not stay one scope is left out: what a holder wrote behind a space would be read as another.
+    """
+    return " ".join(filter(is_scope, (f"{operation}:{path}" for _, operation, path in rights)))
 
 
 def _rights(scopes: list[str]) -> tuple[Right, ...]:

@@ -15,6 +15,7 @@ STATUS: Mapping[str, int] = {
     "csr-too-large": 413,
     "proof-too-large": 413,
     "proof-malformed": 400,
+    "revocation-invalid": 400,
     "body-too-slow": 408,
     "not-found": 404,
     "login-unknown": 404,

@@ -59,7 +59,7 @@ def login_providers(settings: Settings) -> Iterable[Provider]:
     """Those at which people log in through this signer."""
     return [
         Provider(
-            issuer=issuer.issuer(),
+            issuer=issuer.own_client(),
             secret_file=issuer.client_secret_file,
             hosts=frozenset(issuer.allowed_hosts),
             own_callback=issuer.own_callback,
@@ -80,9 +80,9 @@ def flows_of(issuer: IssuerSettings) -> list[str]:
     """The ways in which a client can log in there, as the metadata names them.
 
     Where the client has a secret, the signer alone can be that client: programs of users have none, and would be turned away
-    after their users had logged in.
+    after their users had logged in. They need a client of their own there.
     """
-    public = issuer.client_secret_file is None
+    public = issuer.client_secret_file is None or issuer.public_client_id is not None
     flows = ["code"] if public and _signs_nonces(issuer) else []
     flows += ["mediated"] if offers_mediated_login(issuer) else []
     return [*flows, "device"] if public and issuer.device and "access_token" in issuer.kinds else flows

@@ -6,9 +6,12 @@ Each kind has its own verifier, and the request says which is meant; a token tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol, assert_never
+
+import structlog
 
 from certauth.clock import Clock
 from certauth.encoding import canonical_json, from_b64url, strict_json
@@ -46,11 +49,13 @@ from signer.store import Store
 
 ASSERTION_SKEW = timedelta(seconds=60)
 
+log = structlog.get_logger("signer")
+
 
 class Logins(Protocol):
     """The logins that were begun here (``signer.login``)."""
 
-    def claim(self, login: str, secret: str, spki: bytes) -> VerifiedIdentity: ...
+    def claim(self, login: str, secret: str, spki: bytes, *, link: str | None = None) -> VerifiedIdentity: ...
 
 
 class Verifier(Protocol):
@@ -85,8 +90,8 @@ class Proving:
         self._store = store
         self._clock = clock
 
-    async def identity(self, proof: Proof, request: CertificationRequest) -> VerifiedIdentity:
-        """Who asks, bound to the key of ``request``.
+    async def identity(self, proof: Proof, request: CertificationRequest, *, link: Principal | None = None) -> VerifiedIdentity:
+        """Who asks, bound to the key of ``request``; ``link`` is whose login it is to become, if it is not for a certificate.
 
         Raises ``RequestError``, ``ProofError``, ``UnavailableError`` or ``StoreError``.
         """
@@ -104,17 +109,19 @@ class Proving:
             case CodeProof():
                 return self._codes.identity(proof.code, now=self._clock())
             case LoginProof():
-                return self._logins.claim(proof.login, proof.secret, request.spki)
+                purpose = None if link is None else str(link)
+                return self._logins.claim(proof.login, proof.secret, request.spki, link=purpose)
             case _:
                 assert_never(proof)
 
     async def _signed(self, token: str, key: BoundKey, verify: Verifier) -> VerifiedIdentity:
         unverified = read_proof(token)
-        issuer = issuer_of(unverified.unverified_issuer, self._issuers)
-        check: Callable[[KeySet], VerifiedIdentity] = lambda keys: verify(  # noqa: E731 - it closes over what is known here
-            unverified, issuer=issuer, keys=keys, key=key, now=self._clock()
-        )
-        return await self._key_source.verified(issuer.url, unverified.kid, check)
+        with _said(unverified.digest):
+            issuer = issuer_of(unverified.unverified_issuer, self._issuers)
+            check: Callable[[KeySet], VerifiedIdentity] = lambda keys: verify(  # noqa: E731 - it closes over what is known here
+                unverified, issuer=issuer, keys=keys, key=key, now=self._clock()
+            )
+            return await self._key_source.verified(issuer.url, unverified.kid, check)
 
     async def _access_token(self, proof: AccessTokenProof, key: BoundKey) -> VerifiedIdentity:
         """A JWT by its signature; anything else by asking its issuer. Never both ways, or one token could be used twice."""
@@ -126,7 +133,8 @@ class Proving:
             return await self._signed(proof.token, key, verify_access_token)
         issuer = self._named(proof.issuer)
         answer = await self._introspection.introspect(issuer.url, proof.token)
-        return verify_introspected(answer, token_digest=digest, issuer=issuer, key=key, now=self._clock())
+        with _said(digest):
+            return verify_introspected(answer, token_digest=digest, issuer=issuer, key=key, now=self._clock())
 
     def _named(self, issuer_id: str) -> Issuer:
         for issuer in self._issuers.values():
@@ -140,10 +148,11 @@ class Proving:
 
     def _assertion(self, token: str, key: BoundKey) -> VerifiedIdentity:
         unverified = read_proof(token)
-        keys = self._enrolled_keys(unverified.unverified_issuer)
-        return verify_client_assertion(
-            unverified, principal=unverified.unverified_issuer, keys=keys, key=key, now=self._clock(), skew=ASSERTION_SKEW
-        )
+        with _said(unverified.digest):
+            keys = self._enrolled_keys(unverified.unverified_issuer)
+            return verify_client_assertion(
+                unverified, principal=unverified.unverified_issuer, keys=keys, key=key, now=self._clock(), skew=ASSERTION_SKEW
+            )
 
     def _enrolled_keys(self, name: str) -> KeySet:
         """The keys of a service or agent. Who is not enrolled and who has no key are refused alike."""
@@ -158,6 +167,16 @@ class Proving:
                 hint="have it enrolled: certauth signer service enroll --key",
             )
         return KeySet.parse(canonical_json({"keys": [strict_json(jwk.encode()) for jwk in found]}))
+
+
+@contextlib.contextmanager
+def _said(digest: bytes) -> Iterator[None]:
+    """Say in the signer's log which proof is refused, by the digest under which a grant would have it; never the proof."""
+    try:
+        yield
+    except ProofError as error:
+        log.info("proof.refused", code=error.code, proof=digest.hex(), reason=error.message)
+        raise
 
 
 def _salt(text: str | None) -> bytes | None:

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Delete, Table, Update, delete,
 
 from certauth.enrolment import Login
 from signer.disclosing import invited, tells_of
+from signer.key_index import KeyIndexRow
 from signer.rows import (
     ApplicationRow,
     ApplicationState,
@@ -23,7 +24,7 @@ from signer.rows import (
     Erasure,
     LoginRemoved,
 )
-from signer.tables import APPLICATION, CLIENT_KEY, CODE, LOG_DISCLOSURE, LOG_ENTRY, LOGIN, PRINCIPAL
+from signer.tables import APPLICATION, CLIENT_KEY, CODE, KEY_INDEX, LOG_DISCLOSURE, LOG_ENTRY, LOGIN, META, PRINCIPAL
 
 
 class Conflict(Exception):
@@ -38,7 +39,6 @@ def enrol(connection: Connection, row: EnrolmentRow) -> None:
         if logins := [one.columns() for one in row.logins()]:
             connection.execute(insert(LOGIN), logins)
         return
-    _overwrite_what_is_deleted(connection)
     changed = update(PRINCIPAL).where(PRINCIPAL.c.principal == columns["principal"])
     _one(connection, changed.values(columns), f"{columns['principal']} is not enrolled")
 
@@ -47,7 +47,6 @@ def change(
     connection: Connection, row: CodeUsed | CodeWithdrawn | ApplicationRow | LoginRemoved | ClientKeyRemoved | Erasure
 ) -> None:
     """What replaces or removes, rather than adds."""
-    _overwrite_what_is_deleted(connection)
     match row:
         case CodeUsed() | CodeWithdrawn():
             unused = update(CODE).where(CODE.c.digest == row.digest, CODE.c.used_at.is_(None))
@@ -70,6 +69,15 @@ def change(
             assert_never(row)
 
 
+def replace_keys(connection: Connection, row: KeyIndexRow) -> None:
+    """Put another index of the signing keys in force; ``Conflict`` if they are not as they were when it was decided."""
+    if row.before is None:
+        connection.execute(insert(META), {"name": KEY_INDEX, "value": row.after})
+        return
+    index = update(META).where(META.c.name == KEY_INDEX, META.c.value == row.before)
+    _one(connection, index.values({"value": row.after}), "the keys were changed meanwhile")
+
+
 def _one(connection: Connection, statement: Update | Delete, otherwise: str) -> None:
     """Change exactly one row, or raise ``Conflict``."""
     if connection.execute(statement).rowcount != 1:
@@ -86,7 +94,7 @@ def _erase(connection: Connection, row: Erasure) -> None:
     erased = update(PRINCIPAL).where(PRINCIPAL.c.principal == principal, PRINCIPAL.c.disabled_at.is_not(None))
     _one(connection, erased.values({"display": ""}), f"{principal} is not enrolled, or not disabled")
     found = connection.execute(select(LOGIN.c.issuer, LOGIN.c.subject).where(LOGIN.c.principal == principal))
-    logins = frozenset([Login(issuer, subject) for issuer, subject in found])
+    logins = frozenset([Login(issuer, subject) for issuer, subject in found]) | _former(connection, principal)
     applications = [
         application
         for login in logins
@@ -99,6 +107,25 @@ def _erase(connection: Connection, row: Erasure) -> None:
         connection.execute(delete(APPLICATION).where(*_is_login(APPLICATION, login)))
     connection.execute(delete(LOGIN).where(LOGIN.c.principal == principal))
     connection.execute(delete(CLIENT_KEY).where(CLIENT_KEY.c.principal == principal))
+
+
+def _former(connection: Connection, principal: str) -> frozenset[Login]:
+    """The logins that led to them once, as the log tells of acts on them, but for those that lead to somebody else now."""
+    acts = (
+        select(LOG_DISCLOSURE, LOG_ENTRY.c.body)
+        .join(LOG_ENTRY, LOG_ENTRY.c.seq == LOG_DISCLOSURE.c.seq)
+        .where(LOG_DISCLOSURE.c.principal == principal)
+    )
+    told = [
+        logins_told(digest=found["digest"], disclosure=found["disclosure"], entry=found["body"])
+        for found in connection.execute(acts).mappings()
+    ]
+    others = select(LOGIN.c.principal).where(LOGIN.c.principal != principal)
+    return frozenset(
+        login
+        for login in frozenset().union(*told)
+        if connection.execute(others.where(*_is_login(LOGIN, login))).first() is None
+    )
 
 
 def _erase_codes(connection: Connection, row: Erasure, addresses: set[str]) -> set[str]:
@@ -129,9 +156,3 @@ def _erase_disclosures(connection: Connection, own: set[str], names: set[str], l
     ]
     for seq, digest in gone:
         connection.execute(delete(LOG_DISCLOSURE).where(LOG_DISCLOSURE.c.seq == seq, LOG_DISCLOSURE.c.digest == digest))
-
-
-def _overwrite_what_is_deleted(connection: Connection) -> None:
-    """SQLite leaves deleted content in its pages until they are used again, unless it is told to overwrite it."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA secure_delete=ON")

@@ -13,6 +13,7 @@ from sqlalchemy import RowMapping
 from certauth.enrolment import EnrolledRight, Enrolment, Login, Terms
 from certauth.names import Principal
 from certauth.revocation import Revoked
+from signer.key_index import KeyIndexRow
 
 Columns = dict[str, Any]
 """One row as SQLAlchemy takes it."""
@@ -344,6 +345,7 @@ StoreRow = (
     | CodeWithdrawn
     | ApplicationRow
     | Erasure
+    | KeyIndexRow
 )
 
 

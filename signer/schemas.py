@@ -114,13 +114,8 @@ class TokenBody(_Lifetime):
 
     audience: Annotated[str, Field(max_length=64)]
     rights: Annotated[tuple[RightBody, ...], Field(max_length=32)] | None = None
-    delegable: bool = True
     delegations: Annotated[int, Field(strict=True, ge=0, le=4)] = 1
-
-    @property
-    def hand_overs(self) -> int:
-        """How often in a row the token may be handed over."""
-        return self.delegations if self.delegable else 0
+    """How often in a row the token may be handed over."""
 
 
 class RevocationBody(_Body):

@@ -49,9 +49,19 @@ class ServerNames:
 
 
 def issue(
-    names: ServerNames, public_key: PublicKey, *, authority: Authority, ledger: Ledger, clock: Clock, by: str
+    names: ServerNames,
+    public_key: PublicKey,
+    *,
+    authority: Authority,
+    ledger: Ledger,
+    clock: Clock,
+    by: str,
+    why: str | None = None,
 ) -> list[x509.Certificate]:
-    """A server's chain, leaf first, recorded; raise ``RequestError``, ``ConfigError`` or ``StoreError`` otherwise."""
+    """A server's chain, leaf first, recorded with who made it and why; ``why`` is ``None`` for the signer's own alone.
+
+    Raises ``RequestError``, ``ConfigError`` or ``StoreError``; nothing was made then.
+    """
     principal = Principal.make(authority.domain, Kind.SERVICE, names.service)
     start = whole_seconds(clock())
     end = min(start + SERVICE.default_lifetime, authority.issuing.not_valid_after_utc)
@@ -73,11 +83,13 @@ def issue(
         not_before=start - BACKDATE,
         not_after=end,
     )
-    ledger.record(_submission(principal, leaf, public_key, serial, by))
+    ledger.record(_submission(principal, leaf, public_key, serial, by, why))
     return [leaf, authority.issuing]
 
 
-def _submission(principal: Principal, leaf: x509.Certificate, public_key: PublicKey, serial: int, by: str) -> Submission:
+def _submission(
+    principal: Principal, leaf: x509.Certificate, public_key: PublicKey, serial: int, by: str, why: str | None
+) -> Submission:
     fingerprint = certificates.fingerprint(leaf)
     event = record.CertificateGranted(
         principal=principal,
@@ -96,6 +108,7 @@ def _submission(principal: Principal, leaf: x509.Certificate, public_key: Public
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
         profile=SERVICE.name,
+        why=why,
     )
     row = CertificateRow(
         fingerprint=fingerprint,

@@ -19,7 +19,6 @@ from certauth.clock import Clock
 from certauth.errors import StoreError
 from certauth.identity import registry, signer_id_of
 from certauth.names import Kind
-from certauth.tokens import TrustedTokenKey
 from certauth.tokens.jwt_form import RIGHTS_TYPE
 from policy.decision_log import DecisionLog
 from policy.rules import Policy
@@ -34,6 +33,7 @@ from signer.introspecting import Introspecting
 from signer.introspection import Introspection
 from signer.issuing import Issuing
 from signer.jwks import KeySource
+from signer.key_ring import KeyRing
 from signer.ledger import Ledger, Submission
 from signer.limits import RateLimiter
 from signer.linking import Linking
@@ -57,6 +57,7 @@ class Service:
 
     settings: Settings
     authority: Authority
+    keys: KeyRing
     store: Store
     ledger: Ledger
     key_source: KeySource
@@ -112,7 +113,7 @@ class Service:
                 {
                     "id": issuer.id,
                     "url": issuer.url,
-                    "client_id": issuer.client_id,
+                    "client_id": issuer.program_client_id,
                     "scopes": list(issuer.scopes),
                     "kinds": list(issuer.kinds),
                     "bindings": list(issuer.bindings),
@@ -193,25 +194,19 @@ def start(settings: Settings, *, environment: Mapping[str, str], clock: Clock, a
     authority = authorities.load(settings, environment=environment, allow_example_keys=allow_example_keys)
     store, ledger = open_ledger(settings, authority, clock=clock)
     try:
+        keys = KeyRing(authority, store)
         started = record.ServiceStarted(version=__version__, config=config_digest(settings))
         ledger.record(Submission(request_id=f"start-{secrets.token_hex(12)}", digest=b"start", event=started))
-        return _assemble(settings, authority, store, ledger, clock=clock)
+        return _assemble(settings, authority, keys, store, ledger, clock=clock)
     except BaseException:
         ledger.close()
         store.close()
         raise
 
 
-def token_roots(authority: Authority) -> dict[str, TrustedTokenKey]:
-    """The keys that sign this facility's tokens, as the verifier wants them."""
-    domain, issuer = authority.domain, authority.token_issuer
-    return {
-        root.kid: TrustedTokenKey(kid=root.kid, key=root.key, issuer=issuer, domain=domain)
-        for root in authority.bundle.believed_token_roots
-    }
-
-
-def _assemble(settings: Settings, authority: Authority, store: Store, ledger: Ledger, *, clock: Clock) -> Service:
+def _assemble(
+    settings: Settings, authority: Authority, keys: KeyRing, store: Store, ledger: Ledger, *, clock: Clock
+) -> Service:
     withdrawals = Withdrawals(
         store=store, domain=authority.domain, key=authority.feed_key, lifetime=settings.feed_lifetime, clock=clock
     )
@@ -232,7 +227,6 @@ def _assemble(settings: Settings, authority: Authority, store: Store, ledger: Le
     rules = {issuer.id: issuer.rules for issuer in settings.issuer}
     recorder = Recorder(ledger=ledger, clock=clock)
     standing = Standing(store=store, entitlements=[one for grant in settings.grant for one in grant.entitlements()])
-    roots = token_roots(authority)
     policy = own_policy(settings.state)
     entry = TrustEntry(
         bundle=authority.bundle,
@@ -244,6 +238,7 @@ def _assemble(settings: Settings, authority: Authority, store: Store, ledger: Le
     return Service(
         settings=settings,
         authority=authority,
+        keys=keys,
         store=store,
         ledger=ledger,
         key_source=key_source,
@@ -268,27 +263,27 @@ def _assemble(settings: Settings, authority: Authority, store: Store, ledger: Le
         minting=Minting(
             settings=settings,
             authority=authority,
-            roots=roots,
+            keys=keys,
             recorder=recorder,
             standing=standing,
             withdrawals=withdrawals,
             clock=clock,
         ),
-        revoking=Revoking(admins=settings.admins, roots=roots, store=store, recorder=recorder, clock=clock),
+        revoking=Revoking(admins=settings.admins, roots=keys.roots, store=store, recorder=recorder, clock=clock),
         linking=Linking(rules=rules, store=store, recorder=recorder, proving=proving, standing=standing, clock=clock),
         agents=Agents(limits=settings.limits, store=store, recorder=recorder, standing=standing, clock=clock),
         introspecting=Introspecting(
             domain=authority.domain,
             issuer=settings.public_url,
             admins=settings.admins,
-            roots=roots,
+            keys=keys,
             store=store,
             withdrawals=withdrawals,
             clock=clock,
         ),
         withdrawals=withdrawals,
         policy=policy,
-        trust=Trust.of([entry], revocations=withdrawals.revocations),
+        trust=Trust.of([entry], revocations=withdrawals.for_the_door),
         decisions=DecisionLog(policy.record_path, mode=policy.record_mode, clock=clock, program="certauth signer"),
         limiter=RateLimiter(per_minute=settings.limits.requests_per_minute),
         metrics=Metrics(),

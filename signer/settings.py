@@ -49,6 +49,12 @@ class IssuerSettings(_Section):
     id: str = Field(description="A short name for logs and certificates, e.g. `campus`.")
     url: str = Field(description="The issuer, exactly as its tokens spell it (`iss`); https, no trailing-slash repair.")
     client_id: str = Field(description="The client id registered for this signer alone; tokens must name it as audience.")
+    public_client_id: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A second client, without a secret, for users' programs, where `client_id` has one. Then what programs "
+        "bring must be for this one and bound to a key, and only what the signer fetches itself is for `client_id`.",
+    )
     algorithms: tuple[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"], ...] = Field(
         default=("RS256", "ES256"), description="Signature algorithms accepted from this issuer."
     )
@@ -132,18 +138,43 @@ class IssuerSettings(_Section):
             raise ValueError("access_token needs access_token_audience: a token for any audience is nobody's proof")
         if self.introspection and self.client_secret_file is None:
             raise ValueError("introspection needs client_secret_file")
+        self._check_public_client()
         try:
             self.issuer()
+            self.own_client()
         except CertauthError as error:
             raise ValueError(error.message) from error
         return self
 
+    def _check_public_client(self) -> None:
+        """Two clients of one provider, of which neither's tokens can be taken for the other's."""
+        if self.public_client_id is None:
+            return
+        if self.public_client_id == self.client_id:
+            raise ValueError("public_client_id is another client than client_id, or is left out")
+        if not {"id_token", "access_token"} & set(self.kinds):
+            raise ValueError("public_client_id is for logins of people, and kinds has none")
+        if "none" in self.bindings:
+            raise ValueError("tokens of a public client are taken only if they are bound to a key: leave none out of bindings")
+
+    @property
+    def program_client_id(self) -> str:
+        """The client that users' programs are."""
+        return self.public_client_id or self.client_id
+
     def issuer(self) -> Issuer:
-        """The same, as the proof verifier wants it."""
+        """The same, as the verifier of what users' programs bring wants it."""
+        return self._as_client(self.program_client_id)
+
+    def own_client(self) -> Issuer:
+        """The same, as the verifier of what the signer fetched itself wants it, where it led people there."""
+        return self._as_client(self.client_id)
+
+    def _as_client(self, client_id: str) -> Issuer:
         return Issuer(
             id=self.id,
             url=self.url,
-            audience=self.client_id,
+            audience=client_id,
             algorithms=frozenset(self.algorithms),
             max_age=self.max_age,
             skew=self.skew,
@@ -175,7 +206,11 @@ class Limits(_Section):
     """Caps that no request, rule or enrolment can lift."""
 
     certificate_lifetime: Duration = Field(default=timedelta(hours=24), description="Longest user certificate.")
-    token_lifetime: Duration = Field(default=timedelta(hours=12), description="Longest token.")
+    token_lifetime: Duration = Field(
+        default=timedelta(hours=12),
+        le=timedelta(hours=24),
+        description="Longest token, at most 24 h: that long the withdrawal of a certificate is remembered after its end.",
+    )
     jwt_lifetime: Duration = Field(
         default=timedelta(hours=1), description="Longest token in JWT form, which nothing but its end takes back everywhere."
     )
@@ -241,7 +276,9 @@ class Settings(_Section):
         description="File with the passphrase of the private keys; default: `$CREDENTIALS_DIRECTORY/passphrase`, "
         "else `secrets/passphrase` under `state`.",
     )
-    metrics: bool = Field(default=True, description="Serve `/metrics`.")
+    metrics: Literal["off", "loopback", "all"] = Field(
+        default="loopback", description="Who may read `/metrics`: nobody, programs on this machine, or everybody."
+    )
     log_format: Literal["json", "console"] = Field(default="json", description="Form of the program's own log on stderr.")
     feed_lifetime: Duration = Field(default=timedelta(minutes=10), description="How long a revocation feed counts as fresh.")
     admins: tuple[str, ...] = Field(default=(), description="Principals that may revoke other people's credentials.")

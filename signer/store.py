@@ -7,16 +7,18 @@ without the entry that records it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, func, insert, inspect, or_, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, exists, func, insert, inspect, not_, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from certauth.audit.checkpoint import check_origin
+from certauth.clock import from_timestamp
 from certauth.enrolment import Enrolment, Login
 from certauth.errors import StoreError
 from certauth.names import Principal, TrustDomain
@@ -39,10 +41,12 @@ from signer.tables import (
     CERTIFICATE,
     CLIENT_KEY,
     CODE,
+    KEY_INDEX,
     LOG_HEAD,
     LOGIN,
     META,
     PRINCIPAL,
+    REPLAY,
     REVOCATION,
     SCHEMA_VERSION,
     TOKEN,
@@ -58,6 +62,7 @@ _OF_LOGIN = select(LOGIN.c.principal).where(LOGIN.c.issuer == bindparam("issuer"
 _BY_LOGIN = _PEOPLE.where(PRINCIPAL.c.principal == _OF_LOGIN.scalar_subquery())
 _BY_PRINCIPAL = _PEOPLE.where(PRINCIPAL.c.principal == bindparam("principal"))
 _BY_OWNER = _PEOPLE.where(PRINCIPAL.c.owner == bindparam("owner")).order_by(PRINCIPAL.c.principal)
+_KEY_INDEX = select(META.c.value).where(META.c.name == KEY_INDEX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +128,10 @@ class Store:
         statement = select(APPLICATION).where(APPLICATION.c.state == str(state)).order_by(APPLICATION.c.asked_at).limit(limit)
         return tuple(reading.application_from(row) for row in self._all(statement))
 
+    def has_used(self, proof_digest: bytes) -> bool:
+        """Whether a proof of identity led to a grant already, as far back as it could be used again."""
+        return bool(self._all(select(REPLAY.c.key).where(REPLAY.c.key == proof_digest)))
+
     def certificate(self, fingerprint: str) -> StoredCertificate | None:
         found = self._all(select(CERTIFICATE).where(CERTIFICATE.c.fingerprint == fingerprint))
         return reading.certificate_from(found[0]) if found else None
@@ -132,6 +141,35 @@ class Store:
         statement = select(CERTIFICATE).where(CERTIFICATE.c.principal == str(principal)).order_by(CERTIFICATE.c.seq.desc())
         found = self._all(statement.limit(1))
         return reading.certificate_from(found[0]) if found else None
+
+    def certificates_in_hand(
+        self,
+        principals: Sequence[Principal],
+        *,
+        ended_after: datetime,
+        known_for: timedelta,
+        until: int | None,
+        limit: int,
+    ) -> tuple[tuple[str, datetime], ...]:
+        """Fingerprint and end of the certificates of ``principals`` that end after ``ended_after``, newest first.
+
+        Without those that are withdrawn, by their fingerprint, for at least ``known_for`` past their end. With ``until``, those
+        that were recorded before that log entry.
+        """
+        own = (CERTIFICATE.c.principal.in_([str(one) for one in principals]), CERTIFICATE.c.not_after > _posix(ended_after))
+        known = exists().where(
+            REVOCATION.c.value == CERTIFICATE.c.fingerprint,
+            REVOCATION.c.kind == str(RevocationKind.CERTIFICATE),
+            or_(
+                REVOCATION.c.expires_at.is_(None),
+                REVOCATION.c.expires_at >= CERTIFICATE.c.not_after + int(known_for.total_seconds()),
+            ),
+        )
+        statement = select(CERTIFICATE.c.fingerprint, CERTIFICATE.c.not_after).where(*own, not_(known))
+        if until is not None:
+            statement = statement.where(CERTIFICATE.c.seq < until)
+        found = self._all(statement.order_by(CERTIFICATE.c.seq.desc()).limit(limit))
+        return tuple((row["fingerprint"], from_timestamp(row["not_after"])) for row in found)
 
     def certificate_at(self, seq: int) -> StoredCertificate | None:
         """The certificate that log entry ``seq`` recorded."""
@@ -169,12 +207,35 @@ class Store:
         statement = select(REVOCATION).where(REVOCATION.c.id > since, alive).order_by(REVOCATION.c.id)
         return tuple(reading.revocation_from(row) for row in self._all(statement))
 
-    def living_revocations(self, *, by: str, now: int) -> int:
-        """How many withdrawals of single tokens, or parts of them, are in force that ``by`` caused."""
-        kinds = [str(RevocationKind.JTI), str(RevocationKind.BLOCK)]
-        mine = (REVOCATION.c.revoked_by == by, REVOCATION.c.kind.in_(kinds), REVOCATION.c.expires_at > now)
+    def living_revocations(self, kinds: Sequence[RevocationKind], *, by: str, now: int) -> int:
+        """How many withdrawals of these kinds are in force that ``by`` caused."""
+        named = [str(kind) for kind in kinds]
+        mine = (REVOCATION.c.revoked_by == by, REVOCATION.c.kind.in_(named), REVOCATION.c.expires_at > now)
         with self._reading() as connection:
             return int(connection.execute(select(func.count()).select_from(REVOCATION).where(*mine)).scalar_one())
+
+    def count_revocations(self, *, now: int) -> int:
+        """How many withdrawals the feed holds at ``now`` (POSIX seconds)."""
+        alive = or_(REVOCATION.c.expires_at.is_(None), REVOCATION.c.expires_at > now)
+        with self._reading() as connection:
+            return int(connection.execute(select(func.count()).select_from(REVOCATION).where(alive)).scalar_one())
+
+    def is_withdrawn(self, kind: RevocationKind, value: str, *, until: int) -> bool:
+        """Whether the feed names ``value``, and will at least ``until`` (POSIX seconds)."""
+        known = or_(REVOCATION.c.expires_at.is_(None), REVOCATION.c.expires_at >= until)
+        statement = select(REVOCATION.c.id).where(REVOCATION.c.kind == str(kind), REVOCATION.c.value == value, known)
+        return bool(self._all(statement.limit(1)))
+
+    def key_index(self) -> str | None:
+        """The signing keys and their states (``signer.key_index``); ``None`` while none of them was ever changed."""
+        found = self._all(_KEY_INDEX)
+        return str(found[0]["value"]) if found else None
+
+    def last_token_end(self, kid: str) -> datetime | None:
+        """When the last token that this key signed ends by itself; ``None`` if it never signed one."""
+        with self._reading() as connection:
+            end = connection.execute(select(func.max(TOKEN.c.expires_at)).where(TOKEN.c.kid == kid)).scalar_one()
+        return None if end is None else from_timestamp(end)
 
     def newest_revocation(self) -> int:
         """The number of the newest withdrawal, 0 before the first; it never goes back."""
@@ -252,6 +313,10 @@ def open_store(url: str, *, domain: TrustDomain, origin: str) -> Store:
         store.close()
         raise
     return store
+
+
+def _posix(moment: datetime) -> int:
+    return int(moment.timestamp())
 
 
 def read_meta(connection: Connection) -> dict[str, str]:

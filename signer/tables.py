@@ -14,6 +14,8 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 SCHEMA_VERSION: Final = "1"
+KEY_INDEX: Final = "keys"
+"""The row of ``meta`` that holds the signing keys and their states; absent until the first change of one."""
 
 
 class Base(SQLModel, registry=registry()):
@@ -32,7 +34,7 @@ def _counter(*, primary_key: bool = False, index: bool | None = None) -> Column[
 
 
 class Meta(Base, table=True):
-    """What this database is: schema version, trust domain, origin of its log."""
+    """What this database is: schema version, trust domain, origin of its log; and which keys sign tokens."""
 
     __tablename__ = "meta"
     name: str = Field(primary_key=True)

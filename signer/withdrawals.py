@@ -2,31 +2,53 @@
 
 The feed is complete and signed anew when something was revoked, and before the last one stops counting as fresh. Both views
 are rebuilt when the number of the newest revocation has grown; that number is the feed's sequence, so it never goes back.
+
+Our own door does not depend on the signature: what cannot be signed, or is too long for other doors, is still refused here.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
 
 from certauth.clock import Clock, whole_seconds
+from certauth.errors import CertauthError, StoreError, UnavailableError
 from certauth.keys import SigningKey
 from certauth.names import TrustDomain
-from certauth.revocation import Feed, RevocationSet, sign_feed
+from certauth.revocation import MAX_ENTRIES, MAX_FEED, Feed, RevocationSet, sign_feed
 from signer.store import Store
 
 _RECHECK = timedelta(milliseconds=200)
 """How long a revocation made by another process may go unnoticed here."""
 
 
+FULL: Final = 0.6
+"""From this part of its longest length on the feed is called nearly full: other doors would refuse a longer one."""
+
+log = structlog.get_logger("signer")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Current:
-    signed: bytes
+    feed: Feed
     revocations: RevocationSet
-    sequence: int
+    signed: bytes | CertauthError
+    """What is published, or why nothing can be."""
     issued_at: datetime
     checked_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """How much is in the feed, whether other doors will soon refuse it for its length, and why it is not published, if so."""
+
+    entries: int
+    nearly_full: bool
+    failure: CertauthError | None
 
 
 class Withdrawals:
@@ -42,12 +64,37 @@ class Withdrawals:
         self._current: _Current | None = None
 
     def feed(self) -> bytes:
-        """The signed feed, current to within 0.2 s; raise ``StoreError`` if the table cannot be read."""
-        return self._refreshed().signed
+        """The signed feed, current to within 0.2 s.
+
+        Raises ``StoreError`` if the table cannot be read, ``UnavailableError`` with the code of why it cannot be published.
+        """
+        signed = self._refreshed().signed
+        if isinstance(signed, CertauthError):
+            raise UnavailableError(signed.code, signed.message, hint=signed.hint)
+        return signed
 
     def revocations(self, domain: TrustDomain) -> RevocationSet | None:
-        """The same for our own door; ``None`` for a domain that is not ours."""
+        """The same, opened; ``None`` for a domain that is not ours. Raises ``StoreError``."""
         return self._refreshed().revocations if domain == self._domain else None
+
+    def for_the_door(self, domain: TrustDomain) -> RevocationSet | None:
+        """The same for our own door, which lets in nobody while it is ``None``; nor does it then while there is no database.
+
+        What needs no certificate goes on: so a signer whose database is gone can say so.
+        """
+        try:
+            return self.revocations(domain)
+        except StoreError:
+            return None
+
+    def fill(self) -> Fill:
+        """How full the feed is. Raises ``StoreError``."""
+        current = self._refreshed()
+        return Fill(
+            entries=len(current.feed.entries),
+            nearly_full=_nearly_full(current),
+            failure=current.signed if isinstance(current.signed, CertauthError) else None,
+        )
 
     def changed(self) -> None:
         """Forget what is known: something was revoked just now."""
@@ -68,14 +115,8 @@ class Withdrawals:
         self._store.place.check()
         # The number first: what is revoked between the two queries is then in the list and in the next feed as well.
         newest = self._store.newest_revocation()
-        if current is not None and current.sequence == newest and now - current.issued_at < self._lifetime / 4:
-            return _Current(
-                signed=current.signed,
-                revocations=current.revocations,
-                sequence=newest,
-                issued_at=current.issued_at,
-                checked_at=now,
-            )
+        if current is not None and current.feed.sequence == newest and now - current.issued_at < self._lifetime / 4:
+            return replace(current, checked_at=now)
         moment = whole_seconds(now)
         feed = Feed(
             domain=self._domain,
@@ -84,10 +125,19 @@ class Withdrawals:
             next_update=moment + self._lifetime,
             entries=tuple(stored.row.revoked for stored in self._store.revocations(now=int(now.timestamp()))),
         )
-        return _Current(
-            signed=sign_feed(feed, self._key),
-            revocations=RevocationSet(feed),
-            sequence=newest,
-            issued_at=now,
-            checked_at=now,
-        )
+        built = _Current(feed=feed, revocations=RevocationSet(feed), signed=self._signed(feed), issued_at=now, checked_at=now)
+        if _nearly_full(built):
+            log.warning("feed.nearly-full", entries=len(feed.entries), most=MAX_ENTRIES)
+        return built
+
+    def _signed(self, feed: Feed) -> bytes | CertauthError:
+        try:
+            return sign_feed(feed, self._key)
+        except CertauthError as error:
+            log.warning("feed.not-published", code=error.code, entries=len(feed.entries))
+            return error
+
+
+def _nearly_full(current: _Current) -> bool:
+    size = len(current.signed) if isinstance(current.signed, bytes) else 0
+    return len(current.feed.entries) >= FULL * MAX_ENTRIES or size >= FULL * MAX_FEED

@@ -28,10 +28,11 @@ from certauth.audit.tree import Extension, extend, leaf_hash
 from certauth.bundles import VerifiedPeer
 from certauth.errors import CertauthError, LogError, ProofError, Refused, RequestError, RevokedError
 from signer.batch import Accepted, Verdict, Withdrawn, answer, as_committed, as_of, codes_of, used_up
+from signer.key_index import KeyIndexRow
 from signer.log_head import LogIdentity, continued, entry_time, head_columns, microseconds
 from signer.log_reader import Head, LogReader, Recorded
 from signer.reading import revocation_from
-from signer.row_changes import change, enrol
+from signer.row_changes import change, enrol, replace_keys
 from signer.rows import (
     ApplicationRow,
     CertificateRow,
@@ -113,8 +114,8 @@ class _Admission:
         self._unused = _unused(connection, [code.digest for submission in batch for code in codes_of(submission)])
         self._withdrawn = _withdrawn(connection, [submission.holder for submission in batch if submission.holder])
 
-    def admit(self, submission: Submission, *, seq: int, encode: Callable[[Submission], bytes]) -> Verdict:
-        """Accept as entry ``seq``, or recognise a repetition, or refuse."""
+    def admit(self, submission: Submission, *, seq: int, at: datetime, encode: Callable[[Submission], bytes]) -> Verdict:
+        """Accept as entry ``seq`` at the time ``at``, or recognise a repetition, or refuse."""
         earlier = self._known.get(submission.request_id)
         if earlier is not None:
             if earlier.digest == submission.digest and earlier.response is not None:
@@ -126,6 +127,9 @@ class _Admission:
             )
         if submission.replay is not None and submission.replay.key in self._used:
             return ProofError("replayed", "this proof of identity was used before", hint="log in again")
+        if submission.replay is not None and at >= submission.replay.until:
+            # Whether it was used may be forgotten by now. The log's time never goes back, whatever the clock did since.
+            return ProofError("proof-expired", "the proof has expired", hint="get a new one: log in again")
         codes = codes_of(submission)
         if any(code.digest not in self._unused for code in codes):
             return used_up(submission)
@@ -173,7 +177,7 @@ def append(connection: Connection, batch: Sequence[Submission], *, log: LogIdent
     accepted: list[Accepted] = []
     for asked in batch:
         submission = as_of(asked, at)
-        verdict = admission.admit(submission, seq=head.size + len(accepted), encode=encode)
+        verdict = admission.admit(submission, seq=head.size + len(accepted), at=at, encode=encode)
         verdicts.append(verdict)
         if isinstance(verdict, Accepted):
             accepted.append(verdict)
@@ -260,6 +264,8 @@ def _insert_rows(connection: Connection, accepted: Sequence[Accepted]) -> None:
                     enrol(connection, row)
                 case CodeUsed() | CodeWithdrawn() | ApplicationRow() | LoginRemoved() | ClientKeyRemoved() | Erasure():
                     change(connection, row)
+                case KeyIndexRow():
+                    replace_keys(connection, row)
                 case _:
                     inserts.setdefault(_TABLES[type(row)], []).append(row.columns(item.seq))
     for table, rows in inserts.items():

@@ -23,6 +23,7 @@ from certauth.audit.tree import HASH_BYTES, MAX_SIZE
 from certauth.encoding import b64, from_b64
 from certauth.errors import LogError
 from certauth.keys import PublicKey, SigningKey, raw
+from certauth.small_order import is_small_order
 
 MAX_NOTE = 64 * 1024
 MAX_SIGNATURES = 64
@@ -65,6 +66,8 @@ class VerifierKey:
             material = from_b64(encoded)
             if material[:1] != _ED25519:
                 raise ValueError("another signature algorithm")
+            if is_small_order(material[1:]):
+                raise ValueError("a key that anybody can sign for")
             key = cls.make(name, Ed25519PublicKey.from_public_bytes(material[1:]))
         except (ValueError, LogError) as error:
             raise LogError("vkey-malformed", "this is not the verifier key of a log", hint="name+hash+base64") from error

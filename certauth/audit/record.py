@@ -10,84 +10,44 @@ Personal data are not in the log but *committed to* there, salted (as SD-JWT doe
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Protocol
 
+from certauth.audit.commitments import SALT_BYTES, Commitment, Disclosed, commit, open_commitment
 from certauth.audit.schema import KINDS
-from certauth.encoding import Json, b64url, canonical_json, from_b64url, strict_json
+from certauth.encoding import canonical_json, strict_json
 from certauth.errors import LogError
 from certauth.names import Principal
 
+__all__ = [
+    "MAX_ENTRY",
+    "SALT_BYTES",
+    "CertificateGranted",
+    "Clamped",
+    "Commitment",
+    "CredentialRevoked",
+    "Denied",
+    "Disclosed",
+    "EnrolmentChanged",
+    "Event",
+    "IssuerAdded",
+    "KeyAdded",
+    "KeyChanged",
+    "ServiceStarted",
+    "Source",
+    "TokenGranted",
+    "commit",
+    "decode",
+    "encode",
+    "open_commitment",
+]
+
 MAX_ENTRY = 65_535
 """Bytes of an entry: C2SP tlog-tiles gives its length 16 bits."""
-SALT_BYTES = 16
 _MAX_IGNORED = 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Commitment:
-    """A salted hash that goes into the log, and the disclosure that stays outside. Its ``repr`` shows the hash only."""
-
-    digest: str
-    disclosure: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Disclosed:
-    """What a disclosure says, once it is known to be the one committed to."""
-
-    name: str
-    value: object = field(repr=False)
-
-
-def commit(name: str, value: Json, *, salt: bytes) -> Commitment:
-    """Commit to ``value`` under ``name``; ``salt`` is 16 fresh random bytes, without which guesses could be confirmed."""
-    if len(salt) != SALT_BYTES:
-        raise LogError(
-            "bad-salt", f"a commitment needs {SALT_BYTES} bytes of salt", hint="give it bytes from secrets.token_bytes"
-        )
-    try:
-        disclosure = b64url(canonical_json([b64url(salt), name, value]))
-    except (TypeError, ValueError) as error:
-        raise LogError(
-            "record-malformed", f"the value of {name[:40]!r} has no canonical form", hint="take the entry as the log holds it"
-        ) from error
-    return Commitment(_digest(disclosure), disclosure)
-
-
-def open_commitment(digest: str, disclosure: str) -> Disclosed:
-    """What was committed to by ``digest``; raise ``LogError`` (``commitment-mismatch``) for any other disclosure."""
-    if not disclosure.isascii() or _digest(disclosure) != digest:
-        raise LogError(
-            "commitment-mismatch",
-            "the disclosure is not the one the log commits to",
-            hint="take the disclosure as the facility gave it; it may belong to another entry",
-        )
-    try:
-        members = strict_json(from_b64url(disclosure))
-    except ValueError as error:
-        raise LogError(
-            "commitment-mismatch",
-            "the disclosure is not JSON in base64url",
-            hint="take the disclosure as the facility gave it; it may belong to another entry",
-        ) from error
-    match members:
-        case [str(), str(name), value]:
-            return Disclosed(name, value)
-        case _:
-            raise LogError(
-                "commitment-mismatch",
-                "the disclosure is not salt, name and value",
-                hint="take the disclosure as the facility gave it; it may belong to another entry",
-            )
-
-
-def _digest(disclosure: str) -> str:
-    return b64url(hashlib.sha256(disclosure.encode()).digest())
 
 
 class Clamped(Protocol):
@@ -114,7 +74,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateGranted:
-    """A certificate was made. Hashes are SHA-256 in hex: ``certificate`` of the DER, ``proof_digest`` of the signing input."""
+    """A certificate was made. Hashes are SHA-256 in hex: ``certificate`` of the DER, ``proof_digest`` of the signing input.
+
+    ``why`` is the reason that an administrator gave who made it.
+    """
 
     kind: ClassVar[str] = "grant.cert"
     principal: Principal
@@ -133,6 +96,7 @@ class CertificateGranted:
     not_before: datetime
     not_after: datetime
     profile: str
+    why: str | None = None
 
     @property
     def commitments(self) -> tuple[Commitment, ...]:
@@ -147,7 +111,7 @@ class CertificateGranted:
                 "assurance": self.assurance,
             },
             "proof": {"kind": self.proof, "binding": self.binding, "digest": self.proof_digest},
-            "decision": _present(rule=self.rule, ignored=_visible(self.ignored), clamp=_clamp(self.clamp)),
+            "decision": _present(rule=self.rule, ignored=_visible(self.ignored), clamp=_clamp(self.clamp), why=self.why),
             "grant": {
                 "profile": self.profile,
                 "serial": f"{self.serial:x}",
@@ -202,7 +166,10 @@ class TokenGranted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denied:
-    """A request was refused with ``code``; of the actor, what was *verified* before the refusal and no more."""
+    """A request was refused with ``code``; of the actor, what was *verified* before the refusal and no more.
+
+    ``rule``, ``proof``, ``binding`` and ``proof_digest`` are as in ``CertificateGranted``; no ``rule``: none took the login.
+    """
 
     kind: ClassVar[str] = "grant.deny"
     operation: str
@@ -211,7 +178,10 @@ class Denied:
     issuer: str | None = None
     subject: Commitment | None = None
     peer: str | None = None
+    proof: str | None = None
+    binding: str | None = None
     proof_digest: str | None = None
+    rule: str | None = None
 
     @property
     def commitments(self) -> tuple[Commitment, ...]:
@@ -225,8 +195,8 @@ class Denied:
                 sub_c=self.subject.digest if self.subject else None,
                 peer=self.peer,
             ),
-            "decision": {"operation": self.operation, "code": self.code},
-            "proof": _present(digest=self.proof_digest),
+            "decision": _present(operation=self.operation, code=self.code, rule=self.rule),
+            "proof": _present(kind=self.proof, binding=self.binding, digest=self.proof_digest),
         }
 
 
@@ -284,6 +254,21 @@ class ServiceStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerAdded:
+    """The identity provider ``url`` was written into the settings under the name ``issuer_id``."""
+
+    kind: ClassVar[str] = "issuer.add"
+    commitments: ClassVar[tuple[Commitment, ...]] = ()
+    issuer_id: str
+    url: str
+    by: str
+    why: str
+
+    def sections(self) -> dict[str, object]:
+        return {"issuer": {"id": self.issuer_id, "url": self.url, "by": self.by, "why": self.why}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyAdded:
     """A key came into use, e.g. ``use="token"``; ``kid`` and ``spki`` as ``keys.key_id`` and ``keys.fingerprint`` give them."""
 
@@ -293,12 +278,39 @@ class KeyAdded:
     kid: str
     spki: str
     by: str
+    why: str | None = None
 
     def sections(self) -> dict[str, object]:
-        return {"key": {"use": self.use, "kid": self.kid, "spki": self.spki, "by": self.by}}
+        return {"key": _present(use=self.use, kid=self.kid, spki=self.spki, by=self.by, why=self.why)}
 
 
-Event = CertificateGranted | TokenGranted | Denied | CredentialRevoked | EnrolmentChanged | ServiceStarted | KeyAdded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChanged:
+    """Keys of one use came into another state, all of them in one act: ``changes`` are pairs of key id and new state."""
+
+    kind: ClassVar[str] = "key.state"
+    commitments: ClassVar[tuple[Commitment, ...]] = ()
+    use: str
+    changes: tuple[tuple[str, str], ...]
+    by: str
+    why: str
+
+    def sections(self) -> dict[str, object]:
+        changes = [{"kid": kid, "state": state} for kid, state in self.changes]
+        return {"key": {"use": self.use, "changes": changes, "by": self.by, "why": self.why}}
+
+
+Event = (
+    CertificateGranted
+    | TokenGranted
+    | Denied
+    | CredentialRevoked
+    | EnrolmentChanged
+    | ServiceStarted
+    | IssuerAdded
+    | KeyAdded
+    | KeyChanged
+)
 
 
 def encode(event: Event, *, origin: str, request_id: str, at: datetime, source: Source) -> bytes:

@@ -102,7 +102,7 @@ KINDS: Mapping[str, Check] = {
         "grant.cert": {
             "actor": _shape({"principal": _principal, "iss": _text(512), "sub_c": _COMMITMENT, "assurance": _integer}),
             "proof": _shape({"kind": _PROOF, "binding": _CODE, "digest": _HASH}),
-            "decision": _shape({"rule": _TEXT, "ignored": _list_of(_TEXT)}, {"clamp": _CLAMP}),
+            "decision": _shape({"rule": _TEXT, "ignored": _list_of(_TEXT)}, {"clamp": _CLAMP, "why": _text(500)}),
             "grant": _shape(
                 {
                     "profile": _CODE,
@@ -133,8 +133,9 @@ KINDS: Mapping[str, Check] = {
         },
         "grant.deny": {
             "actor": _shape({}, {"principal": _principal, "iss": _text(512), "sub_c": _COMMITMENT, "peer": _HASH}),
-            "decision": _shape({"operation": _CODE, "code": _CODE}),
-            "proof": _shape({}, {"digest": _HASH}),
+            # An entry of before has neither rule nor kind and binding of the proof.
+            "decision": _shape({"operation": _CODE, "code": _CODE}, {"rule": _TEXT}),
+            "proof": _shape({}, {"kind": _PROOF, "binding": _CODE, "digest": _HASH}),
         },
         "revoke": {
             "revoke": _shape(
@@ -159,7 +160,18 @@ KINDS: Mapping[str, Check] = {
             ),
         },
         "service.start": {"service": _shape({"ver": _ID, "cfg": _HASH})},
-        "key.add": {"key": _shape({"use": _CODE, "kid": _KID, "spki": _HASH, "by": _TEXT})},
+        "issuer.add": {"issuer": _shape({"id": _CODE, "url": _text(512), "by": _TEXT, "why": _text(500)})},
+        "key.add": {"key": _shape({"use": _CODE, "kid": _KID, "spki": _HASH, "by": _TEXT}, {"why": _text(500)})},
+        "key.state": {
+            "key": _shape(
+                {
+                    "use": _CODE,
+                    "changes": _list_of(_shape({"kid": _KID, "state": _CODE})),
+                    "by": _TEXT,
+                    "why": _text(500),
+                }
+            ),
+        },
     }.items()
 }
 """For every kind of record, the check of the whole of it."""

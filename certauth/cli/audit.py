@@ -320,7 +320,7 @@ def _recorded_at(checked: CheckedReceipt) -> str | None:
 def _flat(record: Mapping[str, object]) -> Iterable[tuple[str, str]]:
     """The members of a record that people ask for, one per line."""
     yield "kind", str(record.get("kind"))
-    for section in ("actor", "proof", "decision", "grant", "revoke", "enrolment", "service", "key"):
+    for section in ("actor", "proof", "decision", "grant", "revoke", "enrolment", "service", "issuer", "key"):
         members = record.get(section)
         if isinstance(members, dict):
             for name, value in members.items():

@@ -10,17 +10,19 @@ from pathlib import Path
 import click
 
 from certauth.cli import options
-from certauth.cli.output import Result, command
+from certauth.cli.output import Result, command, fields
 from certauth.cli.screen import screen
 from certauth.cli.session import count, facts_of, logout, status, who, whoami
 from certauth.client.attempt import Method
 from certauth.client.browser import Browser
 from certauth.client.given import read_secret
 from certauth.client.http import origin
+from certauth.client.linking import METHODS, link_login
 from certauth.client.login import AlreadyLoggedIn, LoggedIn, Wishes, here, log_in_once
+from certauth.client.profile import Home
 from certauth.client.sources import read_token
 from certauth.clock import in_words, system_clock
-from certauth.errors import UsageError
+from certauth.errors import LoginRequired, UsageError
 from certauth.keys import SoftwareKey, load_private
 from certauth.names import Principal, TrustDomain
 
@@ -32,7 +34,8 @@ _ENVIRONMENT = "env"
 @command(
     example="certauth login https://signer.als.example\n"
     "certauth login https://signer.als.example --mediated --for 2h\n"
-    "certauth login https://signer.als.example --code enrolment.txt"
+    "certauth login https://signer.als.example --code enrolment.txt\n"
+    "certauth login --link --issuer orcid"
 )
 @click.argument("url", required=False)
 @click.option("--issuer", metavar="ID", help="Identity provider to use, if the signer accepts several.")
@@ -63,6 +66,7 @@ _ENVIRONMENT = "env"
 @click.option("--invite", "invite_source", metavar="FILE", help="Show the invitation in this file; - for standard input.")
 @click.option("--timeout", type=options.DURATION, default="180s", show_default=True, help="How long to wait for the login.")
 @click.option("--force", is_flag=True, help="Log in even if the stored certificate is still good.")
+@click.option("--link", is_flag=True, help="Make another login yours: log in there, within 15 minutes of your own login.")
 @options.profile_option
 @options.example_keys_option
 def login(
@@ -85,6 +89,7 @@ def login(
     invite_source: str | None,
     timeout: timedelta,
     force: bool,
+    link: bool,
     profile_name: str | None,
     allow_example_keys: bool,
 ) -> Result:
@@ -96,6 +101,9 @@ def login(
     The address to open is always printed. Codes, invitations and tokens are read from files, never from the command line.
 
     Processes that log in at once share one login.
+
+    With --link you stay who you are, and whoever has the other login is you from then on. It prints domain, signer, principal,
+    issuer and linked.
 
     JSON: domain, signer, stored, principal, fingerprint, serial, not_before, not_after, state, assurance, already, ignored,
     clamped.
@@ -116,6 +124,8 @@ def login(
         raise UsageError("usage", "--key and --principal need each other", hint="see 'certauth login --help'")
     if [token_source, code_source, invite_source, "-" if paste else None].count("-") > 1:
         raise UsageError("usage", "standard input cannot be two things", hint="put one of them into a file")
+    if link:
+        _check_link(method, lifetime=lifetime, invite=invite_source, force=force)
     home = options.home(profile_name)
     address = origin(url) if url is not None else home.active().signer().url
     wishes = Wishes(
@@ -132,6 +142,8 @@ def login(
         key=_key(key_file, allow_example_keys=allow_example_keys),
         principal=None if principal is None else Principal.parse(principal),
     )
+    if link:
+        return _link(home, address, wishes)
     with screen() as shown:
         done = log_in_once(home, address, wishes, force=force, clock=system_clock, screen=shown, situation=here())
     if isinstance(done, LoggedIn):
@@ -152,6 +164,39 @@ def _method(named: dict[Method, bool], *, browser: bool | None) -> Method | None
             hint="name one, or none to let the situation decide",
         )
     return chosen[0] if chosen else None
+
+
+def _check_link(method: Method | None, *, lifetime: timedelta | None, invite: str | None, force: bool) -> None:
+    """Raise ``UsageError`` (``usage``) for what makes no sense where no certificate is asked for."""
+    named = {"--for": lifetime is not None, "--invite": invite is not None, "--force": force}
+    named |= {f"--{method}": method not in METHODS} if method else {}
+    if wrong := [option for option, given in named.items() if given]:
+        raise UsageError(
+            "usage",
+            f"{' and '.join(wrong)} cannot be used with --link",
+            hint="--link takes a person's ways of logging in, and leaves your certificate as it is",
+        )
+
+
+def _link(home: Home, address: str, wishes: Wishes) -> Result:
+    profile = home.by_signer(address)
+    if profile is None:
+        raise LoginRequired(
+            "not-logged-in",
+            f"a login is linked to the one you have, and there was none to {address} yet",
+            hint=f"certauth login {address}",
+        )
+    with screen() as shown:
+        done = link_login(profile, wishes, clock=system_clock, screen=shown)
+    data = {
+        "domain": str(profile.domain),
+        "signer": address,
+        "principal": str(done.credential.principal),
+        "issuer": done.issuer,
+        "linked": True,
+    }
+    text = fields([("linked", f"your login at {done.issuer}"), ("who", done.credential.principal), ("signer", address)])
+    return Result(data=data, text=f"{text}\n\nWhoever has that login is you from now on. Your certificate stays as it is.")
 
 
 def _token(source: str | None) -> str | None:

@@ -37,6 +37,7 @@ from certauth.requests import Right
 _AGENTS = "/v1/agents"
 _RECORD, _KEY, _ROOTS = "agent.json", "agent.key", "agent-ca.pem"
 _MAX_LISTED = 1000
+_TELL = "whether it was done is not proved; tell those who run the signer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +217,7 @@ def stop(profile: Profile, name: str, *, reason: str, ca: bytes | None, clock: C
     answer = _post(profile, url, {"reason": reason, "request_id": uuid.uuid4().hex}, ca=ca, clock=clock)
     if "receipt" not in answer:
         if text_member(answer, "state", signer.url) != "stopped":
-            raise AnswerError("wrong-receipt", f"{signer.url} did not say that the agent was stopped")
+            raise AnswerError("wrong-receipt", f"{signer.url} did not say that the agent was stopped", hint=_TELL)
         return False
     _check(answer, "agent-stop", Principal.make(profile.domain, Kind.AGENT, f"{owner.id}.{name}"), profile, signer.url)
     return True
@@ -227,7 +228,7 @@ def _check(answer: Mapping[str, object], action: str, principal: Principal, prof
     receipt = Receipt.from_dict(answer.get("receipt"))
     recorded = receipts.check(receipt, VerifierKey.parse(profile.bundle().log_vkey)).record.get("enrolment")
     if not isinstance(recorded, dict) or (recorded.get("action"), recorded.get("principal")) != (action, str(principal)):
-        raise AnswerError("wrong-receipt", f"{url} answered with the receipt of something else")
+        raise AnswerError("wrong-receipt", f"{url} answered with the receipt of something else", hint=_TELL)
 
 
 def rights_of(answer: Mapping[str, object]) -> tuple[tuple[str, str, str], ...]:

@@ -74,7 +74,10 @@ class Situation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What a way of logging in works with. ``bound`` is the new key as proofs are bound to it."""
+    """What a way of logging in works with. ``bound`` is the key as proofs are bound to it.
+
+    ``link`` is whose login it is to become, if it is not for a certificate.
+    """
 
     metadata: Metadata
     wishes: Wishes
@@ -88,6 +91,7 @@ class Attempt:
     clock: Clock
     screen: Screen
     stopwatch: Stopwatch
+    link: Principal | None = None
 
     def id_token(self, token: str, issuer: LoginIssuer) -> Proven:
         """The proof that an ID token of ``issuer`` is; its nonce is explained only to a signer that asks for it."""

@@ -113,4 +113,5 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise StoreError("cannot-write", f"cannot write {path}: {error.strerror}") from error
+        hint = "make room, or name a file where you may write"
+        raise StoreError("cannot-write", f"cannot write {path}: {error.strerror}", hint=hint) from error

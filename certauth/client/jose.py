@@ -5,29 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from certauth.encoding import b64url
 from certauth.errors import KeyMaterialError
-from certauth.keys import Algorithm, PublicKey, SigningKey, raw
+from certauth.identity.binding import jwk_of
+from certauth.keys import Algorithm, PublicKey, SigningKey
 
-_CURVES = {"secp256r1": ("P-256", 32), "secp384r1": ("P-384", 48)}
+_CURVES = {"Ed25519", "P-256", "P-384"}
 _NAMES = {Algorithm.ED25519: "Ed25519", Algorithm.P256: "ES256", Algorithm.P384: "ES384"}
 _SIZES = {Algorithm.P256: 32, Algorithm.P384: 48}
 
 
-def public_jwk(public: PublicKey) -> dict[str, str]:
+def public_jwk(public: PublicKey) -> dict[str, object]:
     """The key as a JWK with its required members only (RFC 7517, RFC 8037); ``KeyMaterialError`` (``bad-key``) for RSA."""
-    match public:
-        case ed25519.Ed25519PublicKey():
-            return {"crv": "Ed25519", "kty": "OKP", "x": b64url(raw(public))}
-        case ec.EllipticCurvePublicKey() if public.curve.name in _CURVES:
-            name, size = _CURVES[public.curve.name]
-            numbers = public.public_numbers()
-            return {"crv": name, "kty": "EC", "x": b64url(numbers.x.to_bytes(size)), "y": b64url(numbers.y.to_bytes(size))}
-        case _:
-            raise KeyMaterialError("bad-key", "the key is not Ed25519, P-256 or P-384", hint="make one of these kinds")
+    document = jwk_of(public)
+    if document is None or document.get("crv") not in _CURVES:
+        raise KeyMaterialError("bad-key", "the key is not Ed25519, P-256 or P-384", hint="make one of these kinds")
+    return document
 
 
 def sign(header: Mapping[str, object], claims: Mapping[str, object], key: SigningKey) -> str:

@@ -28,7 +28,7 @@ from certauth.audit import receipt as receipts
 from certauth.audit.checkpoint import VerifierKey
 from certauth.audit.receipt import Receipt
 from certauth.bundles import TrustBundle, TrustEntry, VerifiedPeer, verify_peer
-from certauth.certificates import dump_chain, load_chain
+from certauth.certificates import dump_chain, load_chain, provenance_of
 from certauth.client.attempt import Attempt, Situation, Wishes
 from certauth.client.browser import can_open, is_remote
 from certauth.client.flows import prove
@@ -123,12 +123,18 @@ def log_in_once(
 
 
 def still_good(profile: Profile | None, wishes: Wishes, now: datetime) -> AlreadyLoggedIn | None:
-    """The stored credential, if more than half of its life is left and it is of the principal that was named, if any."""
+    """The stored credential, if more than half of its life is left and it is what was asked for.
+
+    That is: of the principal that was named, if any, and from a login at the identity provider that was named, if any.
+    """
     if profile is None:
         return None
     try:
         credential = profile.credential(now=now)
+        stated = provenance_of(credential.leaf)
     except CertauthError:
+        return None
+    if wishes.issuer is not None and (stated is None or stated[1] != wishes.issuer):
         return None
     start, end = credential.leaf.not_valid_before_utc, credential.leaf.not_valid_after_utc
     if wishes.principal not in {None, credential.principal} or end - now <= (end - start) / 2:

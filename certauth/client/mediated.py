@@ -44,6 +44,8 @@ def mediated(attempt: Attempt, issuer: LoginIssuer, url: str) -> Proven:
     }
     if attempt.wishes.invite is not None:
         wish["invite"] = attempt.wishes.invite
+    if attempt.link is not None:
+        wish["link"] = str(attempt.link)
     begun = attempt.signer.json("POST", url, value=wish)
     login = _matching(begun, "login", _LOGIN, url)
     code = _matching(begun, "user_code", _USER_CODE, url)
@@ -62,6 +64,7 @@ def mediated(attempt: Attempt, issuer: LoginIssuer, url: str) -> Proven:
         f"and type this code:  {code}\n\n"
         "Go on there only if the page shows\n\n"
         f"  host  {host}\n  key   {short_fingerprint(attempt.bound.spki)}\n"
+        + (f"  link  {attempt.link}\n" if attempt.link is not None else "")
     )
     with opened(page, attempt.wishes.browser, window=attempt.situation.window) as process:
         ended = ended_once(process)

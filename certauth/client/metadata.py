@@ -18,7 +18,7 @@ _REPORT = "tell those who run the signer: a client does not accept this"
 
 
 _BINDINGS = frozenset({"nonce", "audience", "dpop", "cnf", "none"})
-_FURTHER = ("logins", "renewals", "agents", "login_page", "token", "introspect", "revoke", "jwks")
+_FURTHER = ("logins", "renewals", "links", "agents", "login_page", "token", "introspect", "revoke", "jwks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,7 +165,11 @@ def _ask(profile: Profile, fresh: Profile, *, lifetime: timedelta | None, ca: by
             raise
     credential, peer, receipt = check_answer(answer, key=old.key, bundle=bundle, url=signer.url, clock=clock)
     if peer.principal != old.principal:
-        raise AnswerError("wrong-name", f"{signer.url} answered with a certificate for somebody else")
+        raise AnswerError(
+            "wrong-name",
+            f"{signer.url} answered with a certificate for somebody else",
+            hint="nothing was stored; tell those who run the signer",
+        )
     fresh.store_login(credential, signer=signer, bundle=exact, extra_roots=profile.extra_roots(), receipt=receipt)
 
 
@@ -231,7 +235,8 @@ def _install(fresh: Profile, profile: Profile, *, forget: Iterable[str], key: bo
             for directory in (profile.directory, profile.directory / "receipts", profile.directory / "tokens"):
                 _sync(directory)
         except OSError as error:
-            raise StoreError("cannot-write", f"cannot write to {profile.directory}: {error.strerror}") from error
+            hint = "make room there, or make it yours; the certificate that is there goes on until it ends"
+            raise StoreError("cannot-write", f"cannot write to {profile.directory}: {error.strerror}", hint=hint) from error
 
 
 def _move(path: Path, to: Path) -> None:

@@ -28,6 +28,8 @@ from certauth.tokens import VerifiedToken, block_ids, describe, from_text, verif
 
 _TOKEN_LIMIT = 16_384
 _REVOCATIONS = "/v1/revocations"
+_TELL = "nothing was stored; tell those who run the signer"
+_UNSURE = "whether it was done is not proved; tell those who run the signer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +61,7 @@ def mint(
     """
     # A token that cannot be stored must not be made.
     label(name, "the name of a token")
-    wish: dict[str, object] = {"audience": label(audience, "a service"), "delegable": delegations > 0}
-    if delegations > 1:
-        wish["delegations"] = delegations
+    wish: dict[str, object] = {"audience": label(audience, "a service"), "delegations": delegations}
     if rights is not None:
         wish["rights"] = [{"operation": right.operation, "path": right.path} for right in rights]
     if lifetime is not None:
@@ -91,13 +91,13 @@ def check_answer(
     token = verify(text, trusted_keys(bundle))
     # 2
     if (token.user, token.peer_fingerprint) != (str(credential.principal), credential.fingerprint):
-        raise AnswerError("wrong-token", f"{url} answered with a token for somebody else")
+        raise AnswerError("wrong-token", f"{url} answered with a token for somebody else", hint=_TELL)
     if token.audience != (audience,):
-        raise AnswerError("wrong-token", f"{url} answered with a token for another service")
+        raise AnswerError("wrong-token", f"{url} answered with a token for another service", hint=_TELL)
     # 3
     receipt = Receipt.from_dict(answer.get("receipt"))
     if granted(receipt, bundle, url=url).get("token") != token.digest:
-        raise AnswerError("wrong-receipt", f"{url} answered with the receipt of another token")
+        raise AnswerError("wrong-receipt", f"{url} answered with the receipt of another token", hint=_TELL)
     return text, token, receipt
 
 
@@ -140,7 +140,7 @@ def revoke(profile: Profile, what: Revocation, *, reason: str, ca: bytes | None,
     receipt = Receipt.from_dict(answer.get("receipt"))
     recorded = receipts.check(receipt, VerifierKey.parse(profile.bundle().log_vkey)).record.get("revoke")
     if not isinstance(recorded, dict) or (recorded.get("kind"), recorded.get("value")) != (what.kind, what.value):
-        raise AnswerError("wrong-receipt", f"{url} answered with the receipt of something else")
+        raise AnswerError("wrong-receipt", f"{url} answered with the receipt of something else", hint=_UNSURE)
     dead = tuple(name for name in profile.token_names() if _dies(profile.token(name) or "", what, clock))
     forget(profile, dead)
     return Revoked(receipt=receipt, forgotten=dead)

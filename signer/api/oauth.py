@@ -16,8 +16,9 @@ from starlette.routing import Route
 from certauth.errors import CertauthError, RequestError
 from signer import problems
 from signer.api.answering import Routes, ip_of, peer_of, request_id_of
+from signer.key_ring import JWKS_MAX_AGE
 from signer.limits import read_body
-from signer.oauth import ACCESS_TOKEN, JWT, error_of, read_form, read_token_request
+from signer.oauth import ACCESS_TOKEN, EXCHANGE, JWT, error_of, read_form, read_token_request
 from signer.service import Service
 
 _FORM = "application/x-www-form-urlencoded"
@@ -37,7 +38,9 @@ def oauth_routes(service: Service) -> list[Route]:
         return read_form(await read_body(request, limit=service.settings.limits.body_bytes), client=peer.principal)
 
     async def token(request: Request) -> Response:
-        asked = read_token_request(await form_of(request))
+        form = await form_of(request)
+        request.state.exchange = form.get("grant_type") == EXCHANGE
+        asked = read_token_request(form)
         peer, address = peer_of(request), ip_of(request)
         issued = await service.minting.exchange(asked, peer=peer, address=address, request_id=request_id_of(request))
         answer = {
@@ -68,7 +71,8 @@ def oauth_routes(service: Service) -> list[Route]:
         return JSONResponse(service.oauth_metadata())
 
     async def jwks(_request: Request) -> Response:
-        return JSONResponse(service.authority.jwks(), headers={"cache-control": "max-age=300"})
+        revocations = service.withdrawals.revocations(service.authority.domain)
+        return JSONResponse(service.keys.current().jwks(revocations), headers={"cache-control": f"max-age={JWKS_MAX_AGE}"})
 
     routes = Routes(service)
     routes.add("POST", "/token", _speaking_oauth(token), "oauth-token")
@@ -90,7 +94,7 @@ def _speaking_oauth(handler: Handler) -> Handler:
             status = problems.status_of(error)
             if status >= 500 or status == 429:
                 raise
-            body = error_of(error)
+            body = error_of(error, exchange=getattr(request.state, "exchange", False))
             return JSONResponse(body, status_code=401 if body["error"] == "invalid_client" else 400, headers=_PRIVATE)
 
     return answer

@@ -65,6 +65,18 @@ issuer = make_group(
     },
 )
 
+key = make_group(
+    "key",
+    help="The keys that sign tokens: replace them, and withdraw a stolen one.",
+    mounts={
+        "list": Mount(target="signer.cli.keys:list_", help="List the facility's keys and their states."),
+        "prepare": Mount(target="signer.cli.keys:prepare", help="Make the next key and publish it."),
+        "activate": Mount(target="signer.cli.keys:activate", help="Let the prepared key sign from now on."),
+        "retire": Mount(target="signer.cli.keys:retire", help="Publish a key no more."),
+        "taint": Mount(target="signer.cli.keys:taint", help="Withdraw a stolen key and all it signed."),
+    },
+)
+
 group: Group = make_group(
     "signer",
     help="Run a facility's signer: turn logins into certificates and tokens, and prove every grant.",
@@ -75,5 +87,6 @@ group: Group = make_group(
     },
 )
 group.add_command(issuer)
+group.add_command(key)
 group.add_command(user)
 group.add_command(service)

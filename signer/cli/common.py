@@ -16,6 +16,7 @@ from certauth.clock import system_clock
 from signer import authority as authorities
 from signer import settings as configuration
 from signer.authority import Authority
+from signer.key_ring import KeyRing
 from signer.ledger import Ledger
 from signer.service import open_ledger
 from signer.settings import Settings
@@ -32,6 +33,7 @@ class Facility:
 
     settings: Settings
     authority: Authority
+    keys: KeyRing
     store: Store
     ledger: Ledger
 
@@ -75,7 +77,8 @@ def facility(path: Path, *, allow_example_keys: bool) -> Iterator[Facility]:
     authority = authorities.load(settings, environment=os.environ, allow_example_keys=allow_example_keys)
     store, ledger = open_ledger(settings, authority, clock=system_clock)
     try:
-        yield Facility(settings=settings, authority=authority, store=store, ledger=ledger)
+        keys = KeyRing(authority, store, must_sign=False)
+        yield Facility(settings=settings, authority=authority, keys=keys, store=store, ledger=ledger)
     finally:
         ledger.close()
         store.close()

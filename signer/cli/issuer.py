@@ -6,22 +6,29 @@ import asyncio
 import dataclasses
 import os
 import re
+import secrets
 import sys
 from collections.abc import Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
+from certauth.audit import record
 from certauth.cli.output import Result, Status, command, progress, status_of, table
+from certauth.client.given import read_secret
 from certauth.clock import system_clock
+from certauth.enrolment import Address
 from certauth.errors import ConfigError, UsageError
 from certauth.identity import MAX_PROOF, ProofKind, registry
-from signer import issuer_table
-from signer.cli.common import load_settings, settings_option
+from signer import foreseeing, issuer_table
+from signer.cli.common import acting, example_keys_option, facility, load_settings, reason_option, settings_option
 from signer.cli.explanation import explanation
+from signer.cli.people import checked_reason
 from signer.explaining import Explaining, TokenReport
+from signer.foreseeing import Foresee, Wish
 from signer.introspection import Introspection
 from signer.issuer_table import IssuerTable
 from signer.jwks import KeySource, SourceStatus
@@ -29,6 +36,7 @@ from signer.probe import Finding, Level, Report, probe
 from signer.providers import introspection_sources, key_sources
 from signer.settings import IssuerSettings, Settings
 from signer.sources import IssuerSource
+from signer.submission import Submission
 from signer.trial import trial
 
 _MARKS = {Level.GOOD: "ok", Level.NOTE: "note", Level.WARNING: "WARNING", Level.FAILURE: "FAILED"}
@@ -81,10 +89,14 @@ def check(
     return Result(data=data, text=f"{_lines(report.findings)}\n\n{ready}", status=status)
 
 
-@command(example="certauth signer issuer add https://idp.example.org --id campus --client-id certauth-signer")
+@command(
+    example="certauth signer issuer add https://idp.example.org --id campus --client-id certauth-signer "
+    "--reason 'contract with the campus'"
+)
 @click.argument("url")
 @click.option("--id", "issuer_id", required=True, help="A short name for it, for logs and certificates.")
 @click.option("--client-id", required=True, help="The client id registered there for this signer.")
+@click.option("--public-client-id", help="Another one, without a secret, for users' programs.")
 @click.option("--kind", "kinds", multiple=True, help="A kind of proof it signs: id_token (default), access_token, workload.")
 @click.option("--binding", "bindings", multiple=True, help="How a proof is bound: nonce (default), audience, dpop, cnf, none.")
 @click.option("--algorithm", "algorithms", multiple=True, help="A signature algorithm; default: those it announces.")
@@ -104,12 +116,27 @@ def check(
 @loopback_option
 @click.option("--offline", is_flag=True, help="Do not look at it first.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; print what would be added.")
+@reason_option
 @settings_option
-def add(url: str, settings_file: Path, *, hosts: tuple[str, ...], offline: bool, dry_run: bool, **given: Any) -> Result:
+@example_keys_option
+def add(
+    url: str,
+    settings_file: Path,
+    *,
+    hosts: tuple[str, ...],
+    reason: str,
+    offline: bool,
+    dry_run: bool,
+    allow_example_keys: bool,
+    **given: Any,
+) -> Result:
     """Add the identity provider URL to the settings file, after looking at it. What is written there stays.
 
-    JSON: id, url, settings, written, table, findings.
+    The audit log has an entry before the settings are written, unless there is no database yet.
+
+    JSON: id, url, settings, written, recorded, table, findings.
     """
+    why = checked_reason(reason)
     wanted = IssuerTable(
         id=given.pop("issuer_id"), url=url, allowed_hosts=hosts, **{name: value for name, value in given.items() if value}
     )
@@ -120,13 +147,19 @@ def add(url: str, settings_file: Path, *, hosts: tuple[str, ...], offline: bool,
         progress(f"looking at {url}")
         report = _looked_at(wanted)
         found, wanted = report.findings, _completed(wanted, report)
-    issuer_table.append(settings_file, wanted, environment=os.environ, write=not dry_run)
+    recorded: list[int] = []
+
+    def record_it() -> None:
+        recorded.extend(_recorded(settings_file, wanted, why=why, allow_example_keys=allow_example_keys))
+
+    issuer_table.append(settings_file, wanted, environment=os.environ, write=not dry_run, before_write=record_it)
     text = wanted.toml()
     data = {
         "id": wanted.id,
         "url": url,
         "settings": str(settings_file),
         "written": not dry_run,
+        "recorded": bool(recorded),
         "table": text,
         "findings": _facts(found),
     }
@@ -141,7 +174,7 @@ def add(url: str, settings_file: Path, *, hosts: tuple[str, ...], offline: bool,
 def list_(settings_file: Path, *, offline: bool) -> Result:
     """List the configured identity providers, each with the state of its keys as found now.
 
-    JSON: issuers (id, url, client_id, kinds, bindings, enrolment, assurance, rules, state, keys, failure).
+    JSON: issuers (id, url, client_id, public_client_id, kinds, bindings, enrolment, assurance, rules, state, keys, failure).
     """
     settings = load_settings(settings_file)
     states = {} if offline else asyncio.run(_states(settings))
@@ -175,14 +208,27 @@ def test(issuer_id: str, settings_file: Path) -> Result:
     "--kind", type=click.Choice(["id_token", "access_token", "workload"]), help="What it is sent as; default: guessed."
 )
 @click.option("--issuer", "issuer_id", metavar="ID", help="Whom to ask about a token that is no JWT.")
+@click.option("--invite", "invite_source", metavar="FILE", help="As if the invitation in this file came with it.")
+@click.option("--address", metavar="IP", help="As if it came from this address.")
 @click.option("--claims", "with_claims", is_flag=True, help="Show everything a verified token says.")
 @settings_option
-def explain(source: str, kind: str | None, issuer_id: str | None, settings_file: Path, *, with_claims: bool) -> Result:
-    """Say, check by check and rule by rule, what would become of a token. Nothing is recorded, granted or used up.
+def explain(
+    source: str,
+    kind: str | None,
+    issuer_id: str | None,
+    invite_source: str | None,
+    address: str | None,
+    settings_file: Path,
+    *,
+    with_claims: bool,
+) -> Result:
+    """Say what a request with this token would get now, and why: each check, each rule, and whom it leads to.
 
-    Whether it is bound to its bearer's key cannot be seen from here; that check is taken as passed.
+    Nothing is recorded, granted or used up. Whether the token is bound to its bearer's key cannot be seen from here; that check
+    is taken as passed. A login through the signer itself is worth assurance 2 at most, which is not seen here either.
 
-    JSON: admitted, checks (name, code, text), code, identity, rules, decision, claims.
+    JSON: admitted (by the rules), checks (name, code, text), code, identity, rules, decision, claims, outcome (granted, code,
+    message, principal, lifetime in seconds, assurance, rights, newcomer; granted is null where there is no database yet).
     """
     settings = load_settings(settings_file)
     if source != "-":
@@ -193,9 +239,15 @@ def explain(source: str, kind: str | None, issuer_id: str | None, settings_file:
         )
     token = _read_token()
     opaque = _chosen(settings, issuer_id).url if issuer_id else _only_introspected(settings)
-    report = asyncio.run(_explained(settings, token, None if kind is None else ProofKind(kind), opaque))
+    wish = Wish(
+        invite=None if invite_source is None else read_secret(invite_source, "an invitation", sys.stdin.buffer),
+        address=_ip(address),
+    )
+    with foreseeing.opened(settings) as found:
+        foresee = None if found is None else found.certificate
+        report = asyncio.run(_explained(settings, token, None if kind is None else ProofKind(kind), opaque, wish, foresee))
     data, text = explanation(report, with_claims=with_claims)
-    decided = Status.DONE if report.admitted else Status.REFUSED
+    decided = Status.REFUSED if data["code"] is not None else Status.DONE
     return Result(data=data, text=text, status=decided if report.error is None else status_of(report.error))
 
 
@@ -237,6 +289,16 @@ def _completed(wanted: IssuerTable, report: Report) -> IssuerTable:
     return dataclasses.replace(wanted, algorithms=wanted.algorithms or found.algorithms, scopes=wanted.scopes or found.scopes)
 
 
+def _recorded(settings_file: Path, wanted: IssuerTable, *, why: str, allow_example_keys: bool) -> list[int]:
+    """The index of the log's entry on a new provider, once it is durable; none where no facility was made yet."""
+    if not load_settings(settings_file).database_path.exists():
+        return []
+    event = record.IssuerAdded(issuer_id=wanted.id, url=wanted.url, by=acting(), why=why)
+    request_id = f"issuer-{secrets.token_hex(12)}"
+    with facility(settings_file, allow_example_keys=allow_example_keys) as place:
+        return [place.ledger.record(Submission(request_id=request_id, digest=b"issuer", event=event)).index]
+
+
 async def _states(settings: Settings) -> dict[str, SourceStatus]:
     key_source = KeySource(key_sources(settings))
     try:
@@ -246,7 +308,9 @@ async def _states(settings: Settings) -> dict[str, SourceStatus]:
         await key_source.aclose()
 
 
-async def _explained(settings: Settings, token: str, kind: ProofKind | None, opaque_issuer: str | None) -> TokenReport:
+async def _explained(
+    settings: Settings, token: str, kind: ProofKind | None, opaque_issuer: str | None, wish: Wish, foresee: Foresee | None
+) -> TokenReport:
     key_source = KeySource(key_sources(settings))
     introspection = Introspection(introspection_sources(settings), key_source=key_source, clock=system_clock)
     explaining = Explaining(
@@ -255,9 +319,10 @@ async def _explained(settings: Settings, token: str, kind: ProofKind | None, opa
         rules={issuer.id: issuer.rules for issuer in settings.issuer},
         key_source=key_source,
         introspection=introspection,
+        foresee=foresee,
     )
     try:
-        return await explaining.explain(token, kind=kind, opaque_issuer=opaque_issuer, now=system_clock())
+        return await explaining.explain(token, kind=kind, opaque_issuer=opaque_issuer, now=system_clock(), wish=wish)
     finally:
         await introspection.aclose()
         await key_source.aclose()
@@ -270,6 +335,15 @@ def _read_token() -> str:
         progress("paste the token, then press Enter and Ctrl-D; one of over 4000 characters must come from a file")
     data = sys.stdin.buffer.read(MAX_PROOF + 1024)
     return data.decode("utf-8", "replace").strip()
+
+
+def _ip(text: str | None) -> Address | None:
+    if text is None:
+        return None
+    try:
+        return ip_address(text)
+    except ValueError as error:
+        raise UsageError("bad-address", f"{text[:60]!r} is no IP address", hint="write 192.0.2.7, or 2001:db8::7") from error
 
 
 def _chosen(settings: Settings, issuer_id: str) -> IssuerSettings:
@@ -308,6 +382,7 @@ def _row(issuer: IssuerSettings, status: SourceStatus | None) -> dict[str, objec
         "id": issuer.id,
         "url": issuer.url,
         "client_id": issuer.client_id,
+        "public_client_id": issuer.public_client_id,
         "kinds": list(issuer.kinds),
         "bindings": list(issuer.bindings),
         "enrolment": issuer.enrolment,

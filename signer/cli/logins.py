@@ -10,16 +10,19 @@ import click
 
 from certauth.cli.output import Result, command, wants_json
 from certauth.clock import system_clock
-from certauth.enrolment import Enrolment
-from certauth.errors import UsageError
+from certauth.errors import StoreError, UsageError
+from certauth.names import Principal
+from signer import database
 from signer.admitting import settled
-from signer.agents import ending
-from signer.changing import everything_of, facts
+from signer.changing import facts
 from signer.cli.common import acting, example_keys_option, facility, reason_option, settings_option
 from signer.cli.people import act, check_free, login_of, person, words
+from signer.cli.withdrawing import everything_with_agents, look_again
 from signer.disclosing import login_members
+from signer.ending import ending_all
 from signer.linking import MAX_LOGINS
 from signer.rows import Erasure, LoginRemoved, LoginRow, StoreRow
+from signer.store import Store
 
 
 @command(example="certauth signer user link alice --issuer https://orcid.example --subject 0000-0002 --reason 'ticket 4711'")
@@ -42,7 +45,7 @@ def link(name: str, issuer: str | None, subject: str, reason: str, settings_file
             raise UsageError("erased", f"the personal data of {name} were deleted", hint="enrol them under another name")
         if len(found.enrolment.logins) >= MAX_LOGINS:
             raise UsageError(
-                "too-many-logins", f"{name} has {MAX_LOGINS} logins", hint="remove one: certauth signer user unlink"
+                "too-many-linked-logins", f"{name} has {MAX_LOGINS} logins", hint="remove one: certauth signer user unlink"
             )
         enrolment = replace(found.enrolment, logins=(*found.enrolment.logins, login))
         principal, at, by = enrolment.principal, system_clock(), acting()
@@ -50,7 +53,7 @@ def link(name: str, issuer: str | None, subject: str, reason: str, settings_file
         rows += settled(place.store.application(login), by=by, at=at)
         terms = {"logins": login_members([login])}
         act(place, action="link", principal=principal, reason=reason, rows=rows, terms=terms)
-    return _result(enrolment, found.display)
+    return Result(data=facts(enrolment, found.display), text=words(enrolment, found.display))
 
 
 @command(example="certauth signer user unlink alice --subject 0000-0002 --issuer orcid --reason 'account there was lost'")
@@ -63,7 +66,7 @@ def link(name: str, issuer: str | None, subject: str, reason: str, settings_file
 def unlink(
     name: str, issuer: str | None, subject: str, reason: str, settings_file: Path, *, allow_example_keys: bool
 ) -> Result:
-    """Take a login from NAME, who must have another one, and revoke everything issued to NAME until now.
+    """Take a login from NAME, who must have another one; revoke everything issued to NAME until now, and stop their agents.
 
     JSON: the members of 'user enroll'.
     """
@@ -80,15 +83,15 @@ def unlink(
                 "last-login", f"{name} has no other login", hint="link another one first, or disable them: user disable"
             )
         enrolment = replace(found.enrolment, logins=left)
-        principal, at, by = enrolment.principal, system_clock(), acting()
-        # Which of their credentials came from this login is not known to every door, so none stays.
-        rows = (LoginRemoved(principal=principal, login=login), everything_of(principal, by=by, why=reason, at=at))
-        act(place, action="unlink", principal=principal, reason=reason, rows=rows, terms={"logins": login_members([login])})
-    return _result(enrolment, found.display)
-
-
-def _result(enrolment: Enrolment, display: str) -> Result:
-    return Result(data=facts(enrolment, display), text=words(enrolment, display))
+        principal = enrolment.principal
+        # Which of their credentials came from this login is not known to every door, so none stays; nor any agent, for whoever
+        # had the login may have made it.
+        everything = everything_with_agents(place, principal, reason=reason, at=system_clock())
+        rows = (LoginRemoved(principal=principal, login=login), *everything)
+        terms = {"logins": login_members([login])}
+        index = act(place, action="unlink", principal=principal, reason=reason, rows=rows, terms=terms)
+        more = look_again(place, rows, recorded=index)
+    return Result(data=facts(enrolment, found.display), text=words(enrolment, found.display) + more)
 
 
 @command(example="certauth signer user delete-personal-data alice --reason 'request 2026-31'")
@@ -101,7 +104,8 @@ def delete_personal_data(name: str, reason: str, settings_file: Path, *, yes: bo
     """Delete who NAME is: display name, logins, applications, addresses, and what the log discloses about them.
 
     NAME must be disabled. The log stays complete and goes on verifying, the name stays taken, and the reason stays readable.
-    Backups are yours to delete. Their agents end with them.
+    Backups are yours to delete. Their agents end with them. While a program reads an older state of the database, such as a
+    backup, the deleted text cannot be overwritten everywhere: that is said, and the command is to be run again.
 
     JSON: principal, agents.
     """
@@ -114,14 +118,26 @@ def delete_personal_data(name: str, reason: str, settings_file: Path, *, yes: bo
         if not yes:
             _confirm(f"Delete the personal data of {principal} and of {len(agents)} agents? This cannot be undone.")
         at, by = system_clock(), acting()
-        ended = [row for agent in agents for row in ending(agent, reason=reason, by=by, at=at)]
+        ended = ending_all(place.store, agents, reason=reason, by=by, at=at)
         erased = [Erasure(principal=one, by=by, at=at) for one in (*(a.enrolment.principal for a in agents), principal)]
         act(place, action="delete-personal-data", principal=principal, reason=reason, rows=(*ended, *erased), terms=None)
-    # Opened once more, the database empties its write-ahead log, which held what was deleted.
-    with facility(settings_file, allow_example_keys=allow_example_keys):
-        pass
+    with facility(settings_file, allow_example_keys=allow_example_keys) as place:
+        _empty_wal(place.store, principal)
     data = {"principal": str(principal), "agents": [str(agent.enrolment.principal) for agent in agents]}
     return Result(data=data, text=f"The personal data of {principal} are deleted. The name stays taken.")
+
+
+def _empty_wal(store: Store, principal: Principal) -> None:
+    """Empty the write-ahead log, which held what was deleted; ``StoreError`` (``erasure-incomplete``) if it cannot be."""
+    engine = database.writing_engine(store.path, store.place.database)
+    with database.turn(store.path), engine.connect() as connection:
+        emptied = database.flush_wal(connection)
+    if not emptied:
+        raise StoreError(
+            "erasure-incomplete",
+            f"the personal data of {principal} are deleted, but still in the write-ahead log: somebody reads an older state",
+            hint="run this again once that program, a backup perhaps, is done",
+        )
 
 
 def _confirm(question: str) -> None:

@@ -9,11 +9,11 @@ import click
 from certauth.cli.output import Result, command
 from certauth.clock import system_clock
 from certauth.errors import UsageError
-from signer.changing import everything_of
 from signer.cli.common import acting, example_keys_option, facility, reason_option, settings_option
 from signer.cli.machines import key_row, kind_option, machine
 from signer.cli.people import act
 from signer.client_keys import read_client_key
+from signer.ending import everything_of
 from signer.rows import ClientKeyRemoved, StoreRow
 
 
@@ -60,6 +60,6 @@ def remove(
             raise UsageError("key-unknown", f"{principal} has no such key", hint="certauth signer service show")
         rows: tuple[StoreRow, ...] = (ClientKeyRemoved(principal=principal, kid=kid),)
         if compromised:
-            rows += (everything_of(principal, by=acting(), why=reason, at=system_clock()),)
+            rows += everything_of(place.store, principal, by=acting(), why=reason, at=system_clock())
         act(place, action="key-remove", principal=principal, reason=reason, rows=rows, terms={"kid": kid})
     return Result(data={"principal": str(principal), "kid": kid}, text=f"The key {kid} of {principal} is removed.")

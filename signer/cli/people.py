@@ -74,12 +74,12 @@ def act(
     reason: str,
     rows: tuple[StoreRow, ...],
     terms: dict[str, Any] | None,
-) -> None:
-    """Record one act of whoever is at the keyboard: all of it, or nothing."""
+) -> int:
+    """Record one act of whoever is at the keyboard: all of it, or nothing; the index of its entry in the log."""
     why = checked_reason(reason)
     submission = change(action=action, principal=principal, by=acting(), why=why, rows=rows, terms=terms)
     try:
-        place.ledger.record(submission)
+        return place.ledger.record(submission).index
     except StoreError as error:
         if error.code != "store-conflict":
             raise

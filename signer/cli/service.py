@@ -15,10 +15,14 @@ from certauth.keys import Algorithm
 from certauth.names import Kind, Principal, label
 from signer import servers
 from signer.cli.common import acting, example_keys_option, facility, reason_option, settings_option
+from signer.cli.people import checked_reason
 from signer.cli.withdrawing import withdraw
 
 
-@command(example="certauth signer service certificate data --host data.als.example --directory /etc/data/tls")
+@command(
+    example="certauth signer service certificate data --host data.als.example --directory /etc/data/tls "
+    "--reason 'new data service'"
+)
 @click.argument("name")
 @click.option("--host", "hosts", multiple=True, required=True, help="A DNS name or IP address it is reached under.")
 @click.option(
@@ -27,9 +31,12 @@ from signer.cli.withdrawing import withdraw
     type=click.Path(file_okay=False, path_type=Path),
     help="Where chain.pem and key.pem go; an existing key is kept.",
 )
+@reason_option
 @settings_option
 @example_keys_option
-def certificate(name: str, hosts: tuple[str, ...], directory: Path, settings_file: Path, *, allow_example_keys: bool) -> Result:
+def certificate(
+    name: str, hosts: tuple[str, ...], directory: Path, reason: str, settings_file: Path, *, allow_example_keys: bool
+) -> Result:
     """Make or renew the TLS certificate of the service NAME, on this machine.
 
     The certificate is good for being a server under these hosts, and for calling other services.
@@ -37,6 +44,7 @@ def certificate(name: str, hosts: tuple[str, ...], directory: Path, settings_fil
     JSON: principal, not_after, certificate, key.
     """
     names = servers.named(name, hosts)  # first: a name that is none leaves nothing behind
+    why = checked_reason(reason)
     make_private_directory(directory)
     chain_path, key_path = directory / "chain.pem", directory / "key.pem"
     if not key_path.exists():
@@ -52,6 +60,7 @@ def certificate(name: str, hosts: tuple[str, ...], directory: Path, settings_fil
             ledger=place.ledger,
             clock=system_clock,
             by=acting(),
+            why=why,
         )
     write_atomic(chain_path, certificates.dump_chain(chain), mode=PUBLIC)
     data = {

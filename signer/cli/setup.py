@@ -26,6 +26,8 @@ from signer import settings as configuration
 from signer.authority import Authority
 from signer.cli.common import DEFAULT_SETTINGS, acting, example_keys_option, facility, settings_option
 from signer.database import sqlite_url
+from signer.key_index import Use
+from signer.key_ring import KeyRing
 from signer.ledger import Ledger, Submission
 from signer.service import open_ledger
 from signer.settings import Settings
@@ -108,7 +110,7 @@ def init(
         create_store(sqlite_url(settings.database_path), domain=authority.domain, origin=authority.origin).close()
         store, ledger = open_ledger(settings, authority, clock=system_clock)
         try:
-            _record_keys(authority, ledger)
+            _record_keys(authority, KeyRing(authority, store), ledger)
             passphrase = authorities.read_passphrase(settings, os.environ)
             servers.renew_own(settings, authority=authority, ledger=ledger, passphrase=passphrase, clock=system_clock)
         finally:
@@ -168,14 +170,15 @@ def _toml(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _record_keys(authority: Authority, ledger: Ledger) -> None:
+def _record_keys(authority: Authority, ring: KeyRing, ledger: Ledger) -> None:
     """Each key's first use is an entry: a key that the log does not know was not made here."""
     used = {
         "root": authority.root.public_key(),
         "issuing": authority.issuing.public_key(),
-        "token": authority.token_key.public_key,
+        "token": ring.current().index.active(Use.TOKEN).public,
         "log": authority.log_key.public_key,
         "feed": authority.feed_key.public_key,
+        "jwt": ring.current().index.active(Use.JWT).public,
     }
     for use, public in used.items():
         if isinstance(public, keys.PublicKey):

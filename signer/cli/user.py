@@ -14,12 +14,11 @@ from certauth.enrolment import Enrolment, Terms
 from certauth.errors import UsageError
 from certauth.names import Kind, Principal
 from signer.admitting import settled
-from signer.agents import ending_with
-from signer.changing import everything_of, facts
+from signer.changing import facts
 from signer.cli.common import Facility, acting, example_keys_option, facility, reason_option, settings_option
 from signer.cli.people import act, check_free, everybody, login_of, person, words
 from signer.cli.terms import terms_of, terms_options
-from signer.cli.withdrawing import withdraw
+from signer.cli.withdrawing import everything_with_agents, look_again, withdraw
 from signer.rows import Change, EnrolledPrincipal, EnrolmentRow
 
 
@@ -194,20 +193,11 @@ def disabled(place: Facility, found: EnrolledPrincipal, *, reason: str) -> Resul
     enrolment = replace(found.enrolment, disabled=True)
     principal = enrolment.principal
     row = EnrolmentRow(enrolment=enrolment, display=found.display, by=by, at=now, change=Change.STATE)
-    everything = everything_of(principal, by=by, why=reason, at=now)
-    agents = ending_with(place.store, principal, reason=reason, by=by, at=now)
+    rows = (row, *everything_with_agents(place, principal, reason=reason, at=now))
     terms = facts(enrolment, found.display)
-    act(place, action="disable", principal=principal, reason=reason, rows=(row, everything, *agents), terms=terms)
-    _late_agents(place, principal, reason=reason)
-    text = f"{principal} is disabled, and everything issued until now is revoked."
-    return Result(data=terms, text=text)
-
-
-def _late_agents(place: Facility, owner: Principal, *, reason: str) -> None:
-    """An agent that was made between looking and recording; after the record no other can follow."""
-    now = system_clock()
-    if rows := ending_with(place.store, owner, reason=reason, by=acting(), at=now):
-        act(place, action="agent-stop", principal=owner, reason=reason, rows=rows, terms=None)
+    index = act(place, action="disable", principal=principal, reason=reason, rows=rows, terms=terms)
+    more = look_again(place, rows, recorded=index)
+    return Result(data=terms, text=f"{principal} is disabled, and everything issued until now is revoked.{more}")
 
 
 @command(example="certauth signer user enable alice --reason 'back from leave'")
@@ -259,6 +249,4 @@ def revoke(
         raise click.UsageError("--certificate and --token exclude each other")
     with facility(settings_file, allow_example_keys=allow_example_keys) as place:
         principal = person(place, name).enrolment.principal
-        # A thief may have made agents, which would outlive the certificate.
-        agents = ending_with(place.store, principal, reason=reason, by=acting(), at=system_clock())
-        return withdraw(place, principal, certificate=certificate, jti=jti, reason=reason, also=agents)
+        return withdraw(place, principal, certificate=certificate, jti=jti, reason=reason)

@@ -11,14 +11,16 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certauth import certificates, keys
+from certauth.audit.checkpoint import VerifierKey
 from certauth.bundles import MAX_BUNDLE, MAX_CERTIFICATE, KeyState, TokenRoot, TrustBundle, TrustEntry, verify_peer
 from certauth.encoding import b64url, canonical_json
 from certauth.errors import ChainError, ConfigError, KeyMaterialError
-from certauth.keys import Algorithm, generate
+from certauth.keys import Algorithm, generate, key_id, raw
 from certauth.names import Kind, TrustDomain
 from tests.certauth.facility import CA_USAGE, CLIENT, END, NOW, START, Facility, der, uri
 
@@ -469,6 +471,7 @@ def test_tainted_token_keys_are_published_and_not_believed(als: Facility) -> Non
     bundle = parse(dataclasses.replace(als.bundle, token_roots=tuple(roots)).to_json())
     assert bundle.token_roots == tuple(roots)
     assert {root.state for root in bundle.believed_token_roots} == {KeyState.PREPARED, KeyState.ACTIVE, KeyState.RETIRED}
+    assert bundle.tainted_kids == tuple(root.kid for root in roots if root.state is KeyState.TAINTED)
 
 
 def member(facility: Facility, name: str) -> object:
@@ -558,6 +561,20 @@ def test_a_token_key_bears_its_own_id_and_each_id_once(als: Facility) -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             parse(changed(als.bundle, token_roots=wrong))
+
+
+def test_no_key_is_one_that_anybody_can_sign_for(als: Facility) -> None:
+    """Under a point of small order one signature, made without any secret, is good for every feed, token or checkpoint."""
+    everybodys = Ed25519PublicKey.from_public_bytes((1).to_bytes(32, "little"))
+    everybodys.verify(b"\x01" + bytes(63), b"anything")  # the control: this is the attack
+    root = {"kid": key_id(everybodys), "key": b64url(raw(everybodys)), "state": "retired"}
+    for members, words in (
+        ({"feed_key": b64url(raw(everybodys))}, "anybody can sign for"),
+        ({"token_roots": [*member(als, "token_roots"), root]}, "anybody can sign for"),
+        ({"log_vkey": str(VerifierKey.make("als.example/certauth/log", everybodys))}, "verifier key"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            parse(changed(als.bundle, **members))
 
 
 def test_published_example_keys_are_refused_wherever_they_stand(als: Facility, example: TrustBundle) -> None:

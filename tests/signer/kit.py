@@ -140,7 +140,7 @@ class Site:
             stem.with_suffix(".pem").write_bytes(certificates.dump_chain(identity.chain))
             keys.save_private(stem.with_suffix(".key"), identity.key, passphrase=None)
             context.load_cert_chain(stem.with_suffix(".pem"), stem.with_suffix(".key"))
-        return httpx2.Client(base_url=self.url, verify=context, timeout=30, trust_env=False)
+        return httpx2.Client(base_url=self.url, verify=context, timeout=60, trust_env=False)
 
     def log_in(self, subject: str, **claims: object) -> Identity:
         """A person with a fresh certificate."""
@@ -186,14 +186,14 @@ def _running(service: Service, url: str, passphrase: bytes) -> Iterator[None]:
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     try:
         yield
     finally:
         server.stop()
-        thread.join(20)
+        thread.join(60)
 
 
 @contextlib.contextmanager

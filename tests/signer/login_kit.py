@@ -281,7 +281,11 @@ def login_site(
     )
     server = Server(app, settings, on_failed_handshake=lambda _failure: None)
     url = f"https://{name}:{server.port}"
-    providers, sources = configure(url)
+    try:
+        providers, sources = configure(url)
+    except BaseException:  # also a skip, where the provider is not installed: the port is bound already
+        server._listener.close()
+        raise
     source = KeySource(sources)
     logins = Logins(
         public_url=url, providers=providers, keys=source, clock=system_clock, ticks=ticks, limits=limits, guesses=guesses

@@ -19,11 +19,14 @@ from click.testing import CliRunner
 from certauth import certificates, keys
 from certauth.audit import record
 from certauth.clock import system_clock
+from certauth.errors import StoreError
 from certauth.keys import Algorithm
 from certauth.names import Kind, Principal, TrustDomain
 from signer.cli import common, group
+from signer.cli.common import acting
 from signer.cli.people import act
 from signer.database import sqlite_url
+from signer.ledger import Ledger
 from signer.rows import Change, EnrolmentRow
 from signer.store import open_store
 from tests.demo.stage import CERTAUTH
@@ -55,8 +58,8 @@ def test_init_makes_a_facility_whose_secrets_are_private(site: Site) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert all(b"ENCRYPTED" in path.read_bytes() for path in key_files)
     added = [entry["key"] for entry in entries(site) if entry["kind"] == "key.add"]
-    assert [key["use"] for key in added] == ["root", "issuing", "token", "log", "feed"]
-    assert len({key["spki"] for key in added}) == 5
+    assert [key["use"] for key in added] == ["root", "issuing", "token", "log", "feed", "jwt"]
+    assert len({key["spki"] for key in added}) == 6
 
 
 def test_init_overwrites_nothing(site: Site) -> None:
@@ -104,7 +107,7 @@ def test_init_without_an_issuer_shows_where_one_goes(tmp_path: Path) -> None:
     made = run_cli("init", "--directory", tmp_path / "f", "--trust-domain", "q.example", "--public-url", "https://s.example")
     assert "# [[issuer]]" in Path(made["settings"]).read_text()
     status = run_cli("status", "--settings", made["settings"])
-    assert (status["issuers"], status["log_entries"]) == ([], 6)
+    assert (status["issuers"], status["log_entries"]) == ([], 7)
 
 
 def test_enrolment_is_for_a_login_and_stays_with_it(site: Site) -> None:
@@ -213,17 +216,55 @@ def test_service_certificate_is_for_its_hosts_and_recorded(site: Site, tmp_path:
     """A service's TLS certificate names the hosts it was made for, keeps its key, and is an entry of the log."""
     place = tmp_path / "service"
     command = ("service", "certificate", "files", "--host", "files.test", "--host", "127.0.0.1", "--directory", place)
-    made = run_cli(*command, "--settings", site.settings_file)
+    given = ("--reason", "new data service", "--settings", site.settings_file)
+    made = run_cli(*command, *given)
     leaf = certificates.load_chain((place / "chain.pem").read_bytes())[0]
     assert made["principal"] == f"spiffe://{DOMAIN}/service/files" == str(certificates.principal_of(leaf))
     key = (place / "key.pem").read_bytes()
-    again = run_cli(*command, "--settings", site.settings_file)
+    again = run_cli(*command, *given)
     assert (place / "key.pem").read_bytes() == key
     assert again["principal"] == made["principal"]
-    granted = [entry["grant"]["cert"] for entry in entries(site) if entry["kind"] == "grant.cert"]
-    assert certificates.fingerprint(leaf) in granted
-    bad = ("service", "certificate", "../files", "--host", "x", "--directory", place, "--settings", site.settings_file)
-    assert run_cli(*bad, expect=2)["error"]["code"] == "bad-name"
+    granted = [entry for entry in entries(site) if entry.get("actor", {}).get("principal") == made["principal"]]
+    assert certificates.fingerprint(leaf) == granted[0]["grant"]["cert"]
+    assert [entry["decision"]["why"] for entry in granted] == ["new data service"] * 2
+    bad = ("service", "certificate", "../files", "--host", "x", "--directory", place)
+    assert run_cli(*bad, *given, expect=2)["error"]["code"] == "bad-name"
+
+
+def test_service_certificate_is_made_for_a_reason(site: Site, tmp_path: Path) -> None:
+    """Without one, or with one that has no place in the log, nothing is made: not even a key."""
+    command = ("service", "certificate", "files", "--host", "x", "--directory", tmp_path / "made")
+    settings = ("--settings", site.settings_file)
+    assert run_cli(*command, *settings, expect=2)["error"]["code"] == "usage"
+    assert run_cli(*command, "--reason", " ", *settings, expect=2)["error"]["code"] == "bad-reason"
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_new_provider_is_recorded_before_it_is_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who connected it, and why; what cannot be recorded is not written, and a trial records nothing."""
+    command = ("issuer", "add", "https://idp.example", "--id", "lab", "--client-id", "us", "--offline")
+    given = ("--reason", "contract with the lab", "--settings", site.settings_file)
+    before, text = len(entries(site)), site.settings_file.read_text()
+    assert run_cli(*command, *given, "--dry-run")["recorded"] is False
+    assert run_cli(*command, *given[2:], expect=2)["error"]["code"] == "usage"
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "record", failing)
+        assert run_cli(*command, *given, expect=1)["error"]["code"] == "store-failed"
+    assert (len(entries(site)), site.settings_file.read_text()) == (before, text)
+    with site.serving():  # the log is shared with a service that runs
+        before = len(entries(site))
+        assert run_cli(*command, *given)["recorded"] is True
+        (added,) = entries(site)[before:]
+    assert (added["kind"], added["issuer"]) == (
+        "issuer.add",
+        {"id": "lab", "url": "https://idp.example", "by": acting(), "why": "contract with the lab"},
+    )
+    assert 'id = "lab"' in site.settings_file.read_text()
+
+
+def failing(*_: object) -> None:
+    """A ledger whose disk is full."""
+    raise StoreError("store-failed", "the disk is full", hint="make room")
 
 
 def test_service_certificate_refuses_a_key_no_chain_may_have(site: Site, tmp_path: Path) -> None:
@@ -232,7 +273,7 @@ def test_service_certificate_refuses_a_key_no_chain_may_have(site: Site, tmp_pat
     place.mkdir()
     keys.save_private(place / "key.pem", keys.generate(Algorithm.ED25519), passphrase=None)
     command = ("service", "certificate", "files", "--host", "x", "--directory", place, "--settings", site.settings_file)
-    assert run_cli(*command, expect=1)["error"]["code"] == "bad-key"
+    assert run_cli(*command, "--reason", "a test", expect=1)["error"]["code"] == "bad-key"
 
 
 def test_facility_that_does_not_agree_with_itself_does_not_open(site: Site) -> None:
@@ -318,7 +359,7 @@ def test_of_two_inits_at_once_one_makes_the_facility(tmp_path: Path) -> None:
     racing = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
     said = [process.communicate()[1] for process in racing]
     assert sorted(process.returncode for process in racing) == [0, 1, 1, 1], said
-    assert run_cli("status", "--settings", place / "signer.toml")["log_entries"] == 6
+    assert run_cli("status", "--settings", place / "signer.toml")["log_entries"] == 7
 
 
 def test_init_waits_for_nobody(tmp_path: Path) -> None:
@@ -336,7 +377,7 @@ def test_init_waits_for_nobody(tmp_path: Path) -> None:
 def test_service_certificates_can_be_revoked(site: Site, tmp_path: Path) -> None:
     """A stolen service key ends like a person's: all certificates made until now, or one."""
     given = ("service", "certificate", "data", "--host", "data.test", "--directory", tmp_path / "data")
-    made = run_cli(*given, "--settings", site.settings_file)
+    made = run_cli(*given, "--reason", "a test", "--settings", site.settings_file)
     leaf = certificates.load_chain(Path(made["certificate"]).read_bytes())[0]
     settings = ("--reason", "stolen", "--settings", site.settings_file)
     one = run_cli("service", "revoke", "data", "--certificate", certificates.fingerprint(leaf), *settings)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -26,12 +27,13 @@ from certauth.keys import Algorithm
 from certauth.names import Kind, Principal, TrustDomain
 from certauth.revocation import open_feed
 from certauth.tokens import verify
-from signer.agents import ending_with
 from signer.agents_schema import AgentBody
 from signer.agents_terms import Wish, decide_agent
+from signer.ending import ending_with
 from signer.ledger import Submission
+from signer.rows import RevocationRow
 from signer.schemas import RenewalBody
-from signer.service import Service, token_roots
+from signer.service import Service
 from signer.settings import Limits
 from tests.signer.agent_kit import (
     DAY,
@@ -122,7 +124,7 @@ def test_an_agent_works_while_its_owner_is_away(site: Site, service: Service, ru
     assert str(certificates.principal_of(at_work.chain[0])) == run.principal
     answer = mint(site, at_work)
     assert answer.status_code == 201, answer.text
-    token = verify(answer.json()["token"], token_roots(service.authority))
+    token = verify(answer.json()["token"], service.keys.roots)
     assert token.user == run.principal
     assert [tuple(right) for right in token.rights] == [("files", "read", "/alice/run7/")]
     assert token.groups == ()
@@ -255,7 +257,8 @@ def test_ending_somebody_ends_their_agents(site: Site, service: Service):
     assert stop(site, owner, "two").status_code == 201
     at_work, now = identity(site, first), site.clock()
     rows = ending_with(service.store, Principal.parse(f"spiffe://{DOMAIN}/user/ender"), reason="left", by="admin", at=now)
-    assert len(rows) == 2, "the stopped one is not ended again"
+    revoked = [row.revoked.value for row in rows if isinstance(row, RevocationRow)]
+    assert revoked == [first.principal, at_work.fingerprint], "the stopped one is not ended again"
     ended = Principal.parse(f"spiffe://{DOMAIN}/user/ender")
     event = record.EnrolmentChanged(action="disable", principal=ended, by="admin", why="left", commitments=())
     service.ledger.record(Submission(request_id="end-of-ender", digest=b"x", event=event, rows=rows))
@@ -281,6 +284,7 @@ def test_a_stopped_agent_gets_and_has_nothing(site: Site, service: Service, alic
     at_work = identity(site, agent)
     assert mint(site, at_work).status_code == 201
     size = service.ledger.status().size
+    refused(stop(site, alice, "stopped", reason="a\nb"), "revocation-invalid", 400)
     answer = stop(site, alice, "stopped", reason="run 7 is finished")
     assert answer.status_code == 201, answer.text
     entry = recorded(answer.json(), service)["enrolment"]
@@ -306,6 +310,16 @@ def test_nobody_else_sees_or_stops_an_agent(site: Site, run: Agent):
         answer = stop(site, bob, trick)
         assert answer.status_code in {400, 403, 404}, answer.text
     assert mint(site, at_work).status_code == 201, "it works on"
+
+
+def test_an_agent_of_the_facility_is_nobodys(site: Site, service: Service, alice: Identity, tmp_path: Path):
+    """One that an administrator enrolled is no person's to stop, not even of the person whose name its own begins with."""
+    made = ("service", "enroll", "alice.backup", "--kind", "agent", "--code", "--output", tmp_path / "code")
+    run_cli(*made, "--reason", "a test", "--settings", site.settings_file)
+    refused(stop(site, alice, "backup"), "agent-unknown")
+    enrolled = service.store.enrolled_principal(Principal.parse(principal("alice", "backup")))
+    assert enrolled is not None
+    assert not enrolled.enrolment.disabled
 
 
 def test_two_owners_never_share_a_name(site: Site, service: Service):

@@ -24,7 +24,6 @@ from certauth.names import Principal
 from signer.cli import common, group, logins
 from signer.cli.people import act as act_
 from signer.cli.secret import HandedOut
-from signer.cli.user import _late_agents
 from signer.disclosing import tells_of
 from signer.rows import LoginRow
 from signer.service import Service
@@ -227,7 +226,7 @@ def test_a_person_has_so_many_logins(site: Site) -> None:
     site.enroll("alice")
     for i in range(7):
         act(site, "user", "link", "alice", "--subject", f"s{i}")
-    assert act(site, "user", "link", "alice", "--subject", "s7", expect=2)["error"]["code"] == "too-many-logins"
+    assert act(site, "user", "link", "alice", "--subject", "s7", expect=2)["error"]["code"] == "too-many-linked-logins"
 
 
 def test_who_waits_and_is_linked_waits_no_more(site: Site) -> None:
@@ -350,22 +349,6 @@ def disclosed(site: Site) -> bytes:
     with site.serving() as service, service.store.log() as reader:
         every = [one for entry in reader.entries() for one in reader.disclosures(entry.index)]
     return b" ".join(from_b64url(one) for one in every)
-
-
-def test_an_agent_made_while_its_owner_is_disabled_ends_too(site: Site) -> None:
-    """Between looking for agents and recording the end of their owner one may be made: it is found afterwards."""
-    site.enroll("alice", "files:read:/alice/")
-    with site.serving():
-        agent = Principal.parse(make(site, site.log_in("alice"), "job").principal)
-    with common.facility(site.settings_file, allow_example_keys=False) as place:
-        owner = Principal.parse(user("alice"))
-        _late_agents(place, owner, reason="left")
-        found = place.store.enrolled_principal(agent)
-        assert found is not None
-        assert found.enrolment.disabled
-        size = place.ledger.status().size
-        _late_agents(place, owner, reason="left")
-        assert place.ledger.status().size == size, "nothing more to end, and no entry about it"
 
 
 def test_two_administrators_at_once_do_not_both_succeed(site: Site) -> None:

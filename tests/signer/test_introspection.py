@@ -72,7 +72,7 @@ async def asking(
     secret_file: Path,
     ticks: Ticks,
     *,
-    seconds: float = 5,
+    seconds: float = 60,
     hosts: frozenset[str] = frozenset(),
 ) -> AsyncIterator[Callable[[str], Any]]:
     """A function that asks the provider about a token; everything is closed at the end."""

@@ -125,10 +125,11 @@ async def test_a_change_that_cannot_be_used_leaves_the_keys_for_a_while(file: Pa
     assert source.status()[0].failure is None
 
 
-async def test_a_file_that_others_come_to_write_is_not_read_again(file: Path) -> None:
+@pytest.mark.parametrize("mode", [0o666, 0o664])
+async def test_a_file_that_others_come_to_write_is_not_read_again(file: Path, mode: int) -> None:
     """The attack: the mode is loosened, somebody adds a key of their own. It verifies nothing, and the status says why."""
     source = source_of(file, Ticks())
-    write_over(file, 0o666, jwks(made_once("ES256", "a"), made_once("ES256", "b")))
+    write_over(file, mode, jwks(made_once("ES256", "a"), made_once("ES256", "b")))
     assert (await code(source, "a"), await code(source, "b")) == ("ok", "unknown-key")
     assert "written by other users" in str(source.status()[0].failure)
     write_over(file, 0o644, jwks(made_once("ES256", "b")))
@@ -148,9 +149,10 @@ def refused(path: Path) -> str:
     return caught.value.code
 
 
-def test_a_file_others_may_write_stops_the_start(file: Path) -> None:
-    """Whoever writes it says who everybody is."""
-    file.chmod(0o646)
+@pytest.mark.parametrize("mode", [0o646, 0o664, 0o620, 0o602])
+def test_a_file_others_may_write_stops_the_start(file: Path, mode: int) -> None:
+    """Whoever writes it says who everybody is, a member of its group as well as anybody else."""
+    file.chmod(mode)
     assert refused(file) == "file-open"
 
 

@@ -52,7 +52,7 @@ from tests.faults.kit import (
     verify,
 )
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -344,9 +344,12 @@ def test_unrecordable_event_fails_alone(facility: Facility) -> None:
         assert codes(futures) == ["new", "record-malformed", "new"]
 
 
+LATER = Replay(key=b"k", until=NOW + timedelta(minutes=10))
+
+
 def test_value_the_database_cannot_hold_fails_alone(facility: Facility) -> None:
     """A number beyond 64 bits neither stops the writer nor reaches a neighbour."""
-    huge = submission("huge", replay=Replay(key=b"k", until=NOW), rows=(replace(token_row("aa"), audience=(b"x",)),))  # type: ignore[arg-type]  # the point
+    huge = submission("huge", replay=LATER, rows=(replace(token_row("aa"), audience=(b"x",)),))  # type: ignore[arg-type]  # the point
     with facility.running() as (_, ledger):
         with held_up(facility):
             futures = [ledger.submit(submission("one")), ledger.submit(huge), ledger.submit(submission("two"))]
@@ -367,17 +370,24 @@ def test_disabled_between_decision_and_record_is_refused(facility: Facility) -> 
 
 
 def test_used_proofs_are_forgotten_only_after_they_expired(facility: Facility) -> None:
-    """Replay keys are removed once the proof itself would be refused, not a second earlier, and a bounded number at a time."""
-    with facility.running() as (_, ledger):
+    """Replay keys are removed once the proof itself is refused, not a second earlier; a clock that goes back revives none."""
+    with facility.running() as (store, ledger):
         until = NOW + timedelta(seconds=30, milliseconds=500)
         ledger.record(submission("one", replay=Replay(key=b"fraction", until=until)))
         facility.clock.now = NOW + timedelta(seconds=31)
         ledger.record(submission("two", proof="another"))
         with pytest.raises(ProofError):
             ledger.record(submission("three", replay=Replay(key=b"fraction", until=until)))
+        assert store.has_used(b"fraction")
         facility.clock.now = NOW + timedelta(seconds=32)
         ledger.record(submission("four"))
-        assert ledger.record(submission("five", replay=Replay(key=b"fraction", until=until))).outcome is Outcome.NEW
+        assert not store.has_used(b"fraction")
+        for seconds in (32, 24):  # both within what the clock may fall behind the log
+            facility.clock.now = NOW + timedelta(seconds=seconds)
+            with pytest.raises(ProofError) as refused:
+                ledger.record(submission("five", replay=Replay(key=b"fraction", until=until)))
+            assert refused.value.code == "proof-expired"
+        assert ledger.record(submission("six", proof="fresh")).outcome is Outcome.NEW
 
 
 def test_forgetting_is_bounded(facility: Facility) -> None:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from certauth import keys
 from certauth.audit import record
 from certauth.bundles import VerifiedPeer
-from certauth.certificates import fingerprint, principal_of
+from certauth.certificates import fingerprint, load_chain, principal_of
 from certauth.clock import system_clock
 from certauth.encoding import b64url
 from certauth.enrolment import Address, Login
 from certauth.errors import CertauthError, ProofError, Refused, RequestError
-from certauth.identity import nonce_for, registry
+from certauth.identity import VerifiedIdentity, nonce_for, registry
 from certauth.identity.mapping import Outputs, Rule, When
 from certauth.identity.mapping.templates import Template
 from certauth.keys import Algorithm
@@ -37,9 +40,11 @@ from signer.recording import Recorder
 from signer.rows import Change, EnrolmentRow, LoginRow
 from signer.service import Service
 from signer.standing import Standing
+from tests.signer import agent_kit
 from tests.signer.kit import DOMAIN, Identity, Site, facility, make_csr, run_cli
 
 REQUEST = "link-request-1"
+READ = {"service": "files", "operation": "read", "path": "/a/"}
 
 
 @pytest.fixture
@@ -162,19 +167,127 @@ def test_linking_over_the_wire(site: Site, service: Service) -> None:
     assert service.store.enrolment(issuer=site.provider.issuer, subject="over-the-wire") is not None
 
 
-def test_a_repeated_request_is_answered_and_another_use_of_the_proof_is_not(site: Site, service: Service) -> None:
-    """A lost answer is had by the same request id; the same proof under another is refused: it leads to somebody now."""
+def post(site: Site, identity: Identity | None, asked: Mapping[str, object], **more: object) -> httpx2.Response:
+    """``POST /v1/links`` over the connection of somebody."""
+    with site.client(identity) as client:
+        return client.post("/v1/links", json={**asked, **more})
+
+
+def code_of(answer: httpx2.Response, status: int = 403) -> str:
+    """The code of a refusal that comes with a hint."""
+    problem = answer.json()
+    assert (answer.status_code, bool(problem["hint"])) == (status, True), answer.text
+    return str(problem["code"])
+
+
+def test_a_lost_answer_is_given_again(site: Site, service: Service) -> None:
+    """The same request has the same answer, and one entry; the same proof in another request links nothing."""
+    alice, size = site.log_in("alice"), service.ledger.status().size
+    asked = site.body("second", alice.key)
+    first, again = (post(site, alice, asked, request_id=REQUEST) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201), again.text
+    assert first.json()["receipt"]["entry"] == again.json()["receipt"]["entry"]
+    assert service.ledger.status().size == size + 1
+    assert code_of(post(site, alice, asked, request_id="link-request-2")) == "already-linked"
+    other = site.body("third", alice.key)
+    assert code_of(post(site, alice, other, request_id=REQUEST), 409) == "request-id-used"
+
+
+def test_a_proof_links_once(site: Site, service: Service) -> None:
+    """Whoever kept the proof of a login that was taken away again cannot link it a second time."""
     alice = site.log_in("alice")
-    asked = body(site, "second", alice)
-    link(site, service, asked, peer_of(alice))
-    refused(site, service, asked, peer_of(alice), "login-taken", request_id="link-request-2")
+    asked = site.body("second", alice.key)
+    assert post(site, alice, asked).status_code == 201
+    run_cli("user", "unlink", "alice", "--subject", "second", "--reason", "lost", "--settings", site.settings_file)
+    site.clock.offset += timedelta(seconds=2)
+    with site.client() as client:  # the key has a new certificate, so that the proof fits it still
+        answer = client.post("/v1/certificates", json=site.body("alice", alice.key))
+    alice.chain = load_chain(answer.json()["certificate_chain"].encode())
+    assert code_of(post(site, alice, asked), 409) == "replayed"
+    assert service.store.enrolment(issuer=site.provider.issuer, subject="second") is None
+
+
+def test_a_proof_that_made_a_certificate_links_nothing(site: Site, service: Service) -> None:
+    """A proof is used once, whatever for."""
+    alice, bob = site.log_in("alice"), site.log_in("bob")
+    asked = site.body("bob", alice.key)
+    with site.client() as client:
+        assert client.post("/v1/certificates", json=asked).status_code == 201
+    assert code_of(post(site, alice, asked)) == "login-taken"
+    run_cli("user", "disable", "bob", "--reason", "left", "--settings", site.settings_file)
+    assert code_of(post(site, alice, asked)) == "login-taken", "also that of somebody who is disabled"
+    service.withdrawals.changed()  # the door looks at what other processes revoked only now and then
+    assert code_of(post(site, bob, site.body("x", bob.key)), 401) == "certificate-revoked"
+    assert service.store.enrolment(issuer=site.provider.issuer, subject="x") is None
+
+
+def test_no_machine_links_over_the_wire(site: Site, service: Service) -> None:
+    """An agent of hers, and a service with a key: their certificates are good for the connection and for no link."""
+    alice = site.log_in("alice")
+    agent = agent_kit.identity(site, agent_kit.make(site, alice, "job", rights=[READ]))
+    given = ("service", "enroll", "ingest", "--code", "--reason", "r", "--settings", site.settings_file)
+    ingest = Identity(key=keys.generate(Algorithm.P256))
+    proof = {"type": "code", "code": run_cli(*given)["code"]}
+    with site.client() as client:
+        answer = client.post("/v1/certificates", json={"csr": make_csr(ingest.key), "proof": proof})
+    ingest.chain = load_chain(answer.json()["certificate_chain"].encode())
+    for machine in (agent, ingest):
+        assert code_of(post(site, machine, site.body("mine", machine.key))) == "not-a-person"
+    assert service.store.enrolment(issuer=site.provider.issuer, subject="mine") is None
+
+
+def test_of_two_who_link_one_login_at_once_one_has_it(site: Site, service: Service) -> None:
+    """The second is told that it is taken, and not that the signer failed."""
+    people = [site.log_in(name) for name in ("alice", "bob")]
+    wishes = [site.body("shared", one.key) for one in people]
+    ready = threading.Barrier(2)
+
+    def act(number: int) -> httpx2.Response:
+        with site.client(people[number]) as client:
+            client.get("/livez")
+            ready.wait()
+            return client.post("/v1/links", json=wishes[number])
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = sorted(pool.map(act, range(2)), key=lambda answer: answer.status_code)
+    assert answers[0].status_code == 201
+    assert code_of(answers[1]) == "login-taken"
+    assert service.ledger.status().cause is None
+
+
+def test_a_conflict_in_the_database_is_somebody_who_was_quicker(
+    site: Site, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look-up found nobody, the record did."""
+    alice = site.log_in("alice")
+    monkeypatch.setattr(service.linking, "_login", lambda *_: None)
+    assert code_of(post(site, alice, site.body("bob", alice.key))) == "login-taken"
+    service.ledger.close()
+    assert code_of(post(site, alice, site.body("x", alice.key)), 503) == "audit-unavailable"
+
+
+def test_a_login_that_an_administrator_declined_is_not_linked(site: Site) -> None:
+    """Who applied and was turned down asks an administrator; who still waits is settled by the link."""
+    site.settings_file.write_text(site.settings_file.read_text() + 'enrolment = "approve"\n')
+    at = ("--settings", site.settings_file)
+    with site.serving() as service:
+        alice = site.log_in("alice")
+        for subject in ("declined", "waiting"):
+            with site.client() as client:
+                asked = client.post("/v1/certificates", json=site.body(subject, keys.generate(Algorithm.P256)))
+            assert asked.json()["code"] == "approval-pending"
+        run_cli("user", "deny", "--subject", "declined", "--reason", "r", *at)
+        assert code_of(post(site, alice, site.body("declined", alice.key))) == "approval-denied"
+        assert post(site, alice, site.body("waiting", alice.key)).status_code == 201
+        assert run_cli("user", "applications", *at)["applications"] == []
+        assert service.store.enrolment(issuer=site.provider.issuer, subject="declined") is None
 
 
 def test_a_login_that_leads_to_somebody_is_not_linked(site: Site, service: Service) -> None:
     """Neither another person's nor one's own: it leads where it leads."""
     alice = site.log_in("alice")
-    for subject in ("bob", "alice"):
-        refused(site, service, body(site, subject, alice), peer_of(alice), "login-taken")
+    for subject, code in (("bob", "login-taken"), ("alice", "already-linked")):
+        refused(site, service, body(site, subject, alice), peer_of(alice), code)
 
 
 def test_a_proof_for_another_key_is_nobodys_to_link(site: Site, service: Service) -> None:
@@ -188,6 +301,20 @@ def test_a_proof_for_another_key_is_nobodys_to_link(site: Site, service: Service
     refused(site, service, body(site, "victim", alice, nonce=foreign), peer_of(alice), "key-not-bound")
 
 
+def test_a_token_that_is_bound_to_no_key_links_nothing(site: Site) -> None:
+    """Where such a token is good for a certificate, it still makes nobody's login somebody else's: anybody may hold one."""
+    site.settings_file.write_text(site.settings_file.read_text() + 'bindings = ["nonce", "none"]\nassurance = 1\n')
+    with site.serving() as service:
+        alice = site.log_in("alice")
+        unbound = [site.body(subject, alice.key, nonce=...) for subject in ("alice", "victim")]
+        for wish in unbound:
+            del wish["proof"]["salt"]
+        with site.client() as client:
+            assert client.post("/v1/certificates", json=unbound[0]).status_code == 201
+        assert code_of(post(site, alice, unbound[1])) == "key-not-bound"
+        assert service.store.enrolment(issuer=site.provider.issuer, subject="victim") is None
+
+
 def test_an_old_session_links_nothing(site: Site, service: Service) -> None:
     """Whoever stole a key hours after the login cannot make the visit permanent with a login of their own."""
     alice = site.log_in("alice")
@@ -197,11 +324,47 @@ def test_an_old_session_links_nothing(site: Site, service: Service) -> None:
     refused(site, service, body(site, "thief", alice), renewed, "login-not-recent")
 
 
+def test_a_weak_login_links_no_stronger_one(site: Site) -> None:
+    """Who has a password and not the second factor cannot link a login of their own that counts as if they had it."""
+    rule = '[[issuer.rule]]\nname = "all"\nwhen.everyone = true\n'
+    rule += 'assurance = {claim = "/acr", levels = {strong = 2}, otherwise = 1}\n'
+    site.settings_file.write_text(f"{site.settings_file.read_text()}\n{rule}")
+    with site.serving() as service:
+        weak = site.log_in("alice", acr="weak")
+        for acr in ("strong", "weak"):  # nor one that will be stronger the next time
+            assert code_of(post(site, weak, site.body("thief", weak.key, acr=acr))) == "session-too-weak"
+        assert service.store.enrolment(issuer=site.provider.issuer, subject="thief") is None
+        strong = site.log_in("alice", acr="strong")
+        assert post(site, strong, site.body("second", strong.key, acr="weak")).status_code == 201
+        # Where the person counts as little themselves, there is nothing to be gained.
+        site.enroll("carol", assurance="1")
+        carol = site.log_in("carol", acr="weak")
+        assert post(site, carol, site.body("carols", carol.key, acr="strong")).status_code == 201
+
+
 def test_a_machine_links_nothing(site: Site, service: Service) -> None:
     """Only people have logins; a service with a certificate is refused before its proof is looked at."""
     alice = site.log_in("alice")
     machine = replace(peer_of(alice), principal=replace(peer_of(alice).principal, kind=Kind.SERVICE))
     refused(site, service, body(site, "x", alice), machine, "not-a-person")
+
+
+def test_a_login_through_the_signers_pages_is_asked_for_as_what_it_is_for(
+    site: Site, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a link to this very person, or for a certificate: ``signer.login`` gives it out for nothing else."""
+    alice, asked = site.log_in("alice"), list[str | None]()
+
+    def claim(_login: str, _secret: str, _spki: bytes, *, link: str | None = None) -> VerifiedIdentity:
+        asked.append(link)
+        raise ProofError("wrong-purpose", "the login was begun for something else", hint="begin another one")
+
+    monkeypatch.setattr(service.logins, "claim", claim)
+    wish = {"csr": make_csr(alice.key), "proof": {"type": "login", "login": "A" * 22, "secret": "x" * 43}}
+    assert code_of(post(site, alice, wish), 401) == "wrong-purpose"
+    with site.client() as client:
+        assert code_of(client.post("/v1/certificates", json=wish), 401) == "wrong-purpose"
+    assert asked == [f"spiffe://{DOMAIN}/user/alice", None]
 
 
 def test_a_machines_code_is_no_login_of_a_person(site: Site, service: Service) -> None:
@@ -271,7 +434,32 @@ def test_a_person_has_so_many_logins(site: Site, service: Service) -> None:
         for i in range(MAX_LOGINS - 1)
     )
     service.ledger.record(change(action="test", principal=peer.principal, by="x", why="x", rows=rows))
-    refused(site, service, body(site, "one more", alice), peer, "too-many-logins")
+    refused(site, service, body(site, "one more", alice), peer, "too-many-linked-logins")
+
+
+def test_the_bound_holds_for_requests_at_once_and_for_a_lost_answer(
+    site: Site, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several at once so many are linked as there is room for; who asks for the answer of the last one again has it."""
+    monkeypatch.setattr("signer.linking.MAX_LOGINS", 2)
+    alice, ready = site.log_in("alice"), threading.Barrier(4, timeout=60)
+    wishes = [site.body(f"second-{number}", alice.key) | {"request_id": f"link-request-{number}"} for number in range(4)]
+    clients = [site.client(alice) for _ in wishes]
+
+    def act(number: int) -> httpx2.Response:
+        with clients[number] as client:
+            client.get("/livez")
+            ready.wait()
+            return client.post("/v1/links", json=wishes[number])
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(act, range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 403, 403, 403]
+    assert {code_of(answer) for answer in answers if answer.status_code == 403} == {"too-many-linked-logins"}
+    (done,) = (number for number, answer in enumerate(answers) if answer.status_code == 201)
+    again = post(site, alice, wishes[done])
+    assert again.status_code == 201, again.text
+    assert again.json()["receipt"]["entry"] == answers[done].json()["receipt"]["entry"]
 
 
 def test_a_body_has_no_other_members() -> None:

@@ -63,13 +63,16 @@ class Try:
         self.cookies: dict[str, str] = {}
         self.begun = Begun(login="", user_code="", verification_uri="", expires_in=0, interval=0)
 
-    async def begin(self, *, issuer: str | None = None, spki: bytes = SPKI, address: str | None = CLI) -> Try:
+    async def begin(
+        self, *, issuer: str | None = None, spki: bytes = SPKI, address: str | None = CLI, link: str | None = None
+    ) -> Try:
         self.begun = await self.logins.begin(
             spki=spki,
             issuer=issuer,
             host="login1",
             secret_digest=hashlib.sha256(self.secret.encode()).digest(),
             address=address,
+            link=link,
         )
         return self
 
@@ -106,8 +109,8 @@ class Try:
     def state(self, secret: str | None = None) -> str:
         return self.logins.state(self.begun.login, self.secret if secret is None else secret).state
 
-    def claim(self, *, spki: bytes = SPKI, secret: str | None = None) -> VerifiedIdentity:
-        return self.logins.claim(self.begun.login, self.secret if secret is None else secret, spki)
+    def claim(self, *, spki: bytes = SPKI, secret: str | None = None, link: str | None = None) -> VerifiedIdentity:
+        return self.logins.claim(self.begun.login, self.secret if secret is None else secret, spki, link=link)
 
 
 @asynccontextmanager
@@ -253,6 +256,19 @@ async def test_the_result_is_for_the_key_that_began(provider: Scripted, ticks: T
         assert isinstance(stolen, ProofError)
         assert stolen.code == "key-not-bound"
         assert it.claim() is it.claim()
+
+
+async def test_the_result_is_for_what_the_person_was_told(provider: Scripted, ticks: Ticks) -> None:
+    """A login that was confirmed as one thing is never another: no certificate of a link, no link of a certificate."""
+    alice, mallory = "spiffe://als.example/user/alice", "spiffe://als.example/user/mallory"
+    for begun, others in ((alice, (mallory, None, "")), (None, (alice, ""))):
+        async with one(provider, ticks) as it:
+            await it.back(provider.authorize(await it.to_provider(link=begun)))
+            for other in others:
+                wrong = refused(partial(it.claim, link=other))
+                assert isinstance(wrong, ProofError)
+                assert (wrong.code, bool(wrong.hint)) == ("wrong-purpose", True)
+            assert it.claim(link=begun).subject == it.claim(link=begun).subject
 
 
 async def test_a_result_is_remembered_as_used_for_as_long_as_it_can_be_claimed(provider: Scripted, ticks: Ticks) -> None:

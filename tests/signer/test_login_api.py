@@ -292,6 +292,9 @@ def test_what_begins_no_login(site: Site) -> None:
         ({"surprise": 1}, 400, "body-malformed"),
         ({"host": 7}, 400, "body-malformed"),
         ({"invite": "short"}, 400, "body-malformed"),
+        ({"link": "alice"}, 400, "body-malformed"),
+        ({"link": "spiffe://als.example/agent/alice.job"}, 400, "body-malformed"),
+        ({"link": f"spiffe://als.example/user/{'a' * 600}"}, 400, "body-malformed"),
         ({"csr": "no request"}, 400, "csr-malformed"),
         ({"csr": forged}, 400, "csr-signature"),
         ({"csr": "x" * 70_000}, 413, "body-too-large"),
@@ -301,6 +304,14 @@ def test_what_begins_no_login(site: Site) -> None:
         answer = Program(site, **wish).answer
         assert (answer.status_code, answer.json()["code"], answer.json()["status"]) == (status, code, status)
     assert Program(site, invite="an-invitation-of-somebody", issuer="campus").answer.status_code == 201
+
+
+def test_the_page_says_to_whom_a_login_is_linked(site: Site) -> None:
+    """As the program declared it; without a word of it, nothing can be linked with that login."""
+    program = Program(site, link="spiffe://als.example/user/alice")
+    assert program.answer.status_code == 201, program.answer.text
+    assert "links this login to <b>spiffe://als.example/user/alice</b>" in Person(site).type_code(program.code).text
+    assert "links this login" not in Person(site).type_code(Program(site).code).text
 
 
 def test_answers_to_the_program(site: Site) -> None:

@@ -11,7 +11,7 @@ from signer.login_pages import Facility, confirm_page, problem_page
 from signer.login_state import Confirmation
 
 
-def shown(*, issuer: Issuer | None = None, address: str | None = "192.0.2.1") -> Confirmation:
+def shown(*, issuer: Issuer | None = None, address: str | None = "192.0.2.1", link: str | None = None) -> Confirmation:
     """A login somebody is asked about."""
     return Confirmation(
         login="A",
@@ -21,6 +21,7 @@ def shown(*, issuer: Issuer | None = None, address: str | None = "192.0.2.1") ->
         address=address,
         fingerprint="ab12 cd34 ef56 7890",
         issuer=issuer or Issuer(id="campus", url="https://idp.example/realms/x", audience="signer"),
+        link=link,
     )
 
 
@@ -67,6 +68,16 @@ def test_the_key_and_the_provider() -> None:
     assert "ab12 cd34 ef56 7890" in made.html
     assert "(idp.example)" in made.html
     assert "form-action 'self' https:;" in made.headers()["content-security-policy"]
+
+
+def test_what_the_login_is_for() -> None:
+    """To whom it is to be linked, or that a certificate comes of it: one of the two."""
+    linking, logging_in = page(shown(link="spiffe://als.example/user/<alice>")), page(shown())
+    assert "links this login to <b>spiffe://als.example/user/&lt;alice&gt;</b>" in linking
+    assert "<code>certauth login --link</code>" in linking
+    assert "a certificate of als.example in your name" not in linking
+    assert "a certificate of als.example in your name" in logging_in
+    assert "link" not in logging_in.partition("<body>")[2]
 
 
 def test_a_problem_without_a_hint() -> None:

@@ -26,9 +26,12 @@ from certauth.audit.checkpoint import VerifierKey
 from certauth.audit.receipt import Receipt
 from certauth.certificates import load_chain
 from certauth.tokens import Narrowing, attenuate, delegate, from_text, to_text
+from certauth.tokens.blocks import Block
+from certauth.tokens.conditions import Paths
 from signer import revoking
 from signer.oauth import ACCESS_TOKEN, EXCHANGE, JWT
-from signer.service import Service, token_roots
+from signer.service import Service
+from tests.certauth.tokens.kit import with_block
 from tests.signer.kit import Identity, Site, facility, run_cli
 
 GRANTS = """
@@ -114,7 +117,7 @@ def jwks(site: Site) -> dict[str, Any]:
 def test_a_client_gets_a_biscuit_for_its_certificate(site: Site, service: Service, alice: Identity) -> None:
     """The OAuth way leads to the same token as ``/v1/tokens``: verified, bound, recorded, with its receipt."""
     answer = token(site, alice, scope="read:/data/run7/", lifetime="600")
-    found = tokens.verify(answer["access_token"], token_roots(service.authority))
+    found = tokens.verify(answer["access_token"], service.keys.roots)
     assert (found.holder, found.rights) == (alice.fingerprint, (("data", "read", "/data/run7/"),))
     assert (answer["token_type"], answer["issued_token_type"], answer["scope"]) == ("Bearer", ACCESS_TOKEN, "read:/data/run7/")
     assert answer["expires_in"] == 600
@@ -125,7 +128,7 @@ def test_a_client_gets_a_biscuit_for_its_certificate(site: Site, service: Servic
 
 def test_rights_come_from_a_group(site: Site, service: Service, alice: Identity, bob: Identity) -> None:
     """What the facility gives to a group its members have, and nobody else."""
-    found = tokens.verify(token(site, alice, audience="files")["access_token"], token_roots(service.authority))
+    found = tokens.verify(token(site, alice, audience="files")["access_token"], service.keys.roots)
     assert found.rights == (("files", "read", "/runs/"),)
     status, answer = post(site, bob, "/token", grant_type="client_credentials", audience="files")
     assert (status, answer["error"], answer["code"]) == (400, "invalid_target", "audience-unknown")
@@ -249,6 +252,23 @@ def test_nobody_without_a_certificate_is_a_client(site: Site, service: Service, 
     assert answer["code"] == "certificate-required"
 
 
+def test_what_is_a_secret_is_in_no_cache_and_in_no_address(site: Site, alice: Identity) -> None:
+    """Answers of the three endpoints, good and bad, may not be stored (RFC 6749 §5.1); they take a body and nothing else."""
+    form = {"grant_type": "client_credentials", "audience": "data"}
+    with site.client(alice) as client:
+        granted = client.post("/token", data=form)
+        asked = {"token": granted.json()["access_token"]}
+        refused = [client.post(path, data={}) for path in ("/token", "/introspect", "/revoke")]
+        answers = [granted, client.post("/introspect", data=asked), client.post("/revoke", data=asked), *refused]
+        for answer in answers:
+            assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 400, 400, 400]
+        assert {answer.headers["content-type"] for answer in answers if answer.content} == {"application/json"}
+        for path, members in (("/token", form), ("/introspect", asked), ("/revoke", asked)):
+            assert client.get(path, params=members).status_code == 403  # the door knows this path for POST only
+            assert client.post(path, params=members).json()["code"] == "form-malformed"
+
+
 # --- exchanging ---------------------------------------------------------------------------------------------------------
 
 
@@ -271,7 +291,7 @@ def test_an_exchange_for_a_biscuit_narrows_too(site: Site, service: Service, ali
     narrowed = attenuate(token(site, alice)["access_token"], Narrowing(paths=("/data/a",)))
     status, answer = exchanged(site, alice, narrowed, requested_token_type=ACCESS_TOKEN)
     assert status == 200, answer
-    found = tokens.verify(answer["access_token"], token_roots(service.authority))
+    found = tokens.verify(answer["access_token"], service.keys.roots)
     assert {right.path for right in found.rights} == {"/data/a"}
     assert found.delegation_depth == 0
 
@@ -292,7 +312,7 @@ def test_a_handed_over_token_is_exchanged_in_its_giver_s_name(site: Site, alice:
     assert claims["scope"] == "read:/data/run7 write:/data/run7"
     assert bytes.fromhex(bob.fingerprint) == base64.urlsafe_b64decode(claims["cnf"]["x5t#S256"] + "=")
     status, answer = exchanged(site, bob, handed, requested_token_type=ACCESS_TOKEN)
-    assert (status, answer["error"], answer["code"]) == (400, "invalid_grant", "not-exchangeable")
+    assert (status, answer["error"], answer["code"]) == (400, "invalid_request", "not-exchangeable")
     assert exchanged(site, alice, handed)[1]["code"] == "not-exchangeable"  # no longer in her hands
 
 
@@ -301,7 +321,7 @@ def test_a_stolen_token_is_not_exchanged(site: Site, alice: Identity, bob: Ident
     stolen = token(site, alice)["access_token"]
     for kind in (ACCESS_TOKEN, JWT):
         status, answer = exchanged(site, bob, stolen, requested_token_type=kind)
-        assert (status, answer["code"]) == (400, "not-exchangeable")
+        assert (status, answer["error"], answer["code"]) == (400, "invalid_request", "not-exchangeable")
 
 
 def test_what_cannot_be_repeated_is_not_forgotten(site: Site, alice: Identity) -> None:
@@ -355,7 +375,7 @@ def test_the_holder_and_the_service_are_told(site: Site, alice: Identity, bob: I
         place = tmp_path / name
         run_cli(
             *("service", "certificate", name, "--host", "localhost", "--directory", place),
-            *("--settings", site.settings_file),
+            *("--reason", "a test", "--settings", site.settings_file),
         )
         assert introspected(site, identity_in(place), handed)["active"] is active
 
@@ -395,6 +415,20 @@ def test_a_part_of_a_token_is_revoked_by_who_holds_it(site: Site, alice: Identit
         assert client.post("/v1/revocations", json=request | {"token": handed}).status_code == 201
     assert introspected(site, bob, handed) == {"active": False}
     assert introspected(site, alice, mine)["active"] is True
+
+
+def test_a_reason_that_cannot_be_recorded_is_told(site: Site, alice: Identity) -> None:
+    """It is the client's mistake, and nothing is withdrawn; without it the token is."""
+    text = token(site, alice)["access_token"]
+    for reason in ("a\nb", "\x1b[2J"):
+        status, answer = post(site, alice, "/revoke", token=text, reason=reason)
+        assert (status, answer["error"], answer["code"]) == (400, "invalid_request", "revocation-invalid")
+        with site.client(alice) as client:
+            own = {"kind": "certificate", "value": alice.fingerprint, "reason": reason}
+            assert client.post("/v1/revocations", json=own).json()["code"] == "revocation-invalid"
+    assert introspected(site, alice, text)["active"] is True
+    assert post(site, alice, "/revoke", token=text, reason="é" * 300) == (200, None)
+    assert introspected(site, alice, text) == {"active": False}
 
 
 def test_a_token_that_another_facility_vouched_for_is_still_its_users(site: Site, alice: Identity) -> None:
@@ -440,6 +474,40 @@ def test_every_grant_and_refusal_is_in_the_log(site: Site, service: Service, ali
     raw = b"".join(path.read_bytes() for path in site.directory.glob("signer.db*"))
     assert text.encode() not in raw
     assert stolen.encode() not in raw
+
+
+# --- what a holder writes into a narrowing ---
+
+
+def test_a_space_in_a_path_is_not_another_scope(site: Site, service: Service, alice: Identity) -> None:
+    """Scopes are separated by spaces: a narrowing to ``/data/x write:/etc/`` would be read as the right to write ``/etc``."""
+    mine = token(site, alice, scope="read:/data/")["access_token"]
+    sly = attenuate(mine, Narrowing(paths=("/data/x write:/etc/", "/data/run7/")))
+    status, answer = exchanged(site, alice, sly)
+    assert status == 200, answer
+    claims = claims_of(answer["access_token"])
+    assert (claims["scope"], answer["scope"]) == ("read:/data/run7", "read:/data/run7/")
+    paths = [one["path"] for one in claims["authorization_details"]]
+    assert sorted(paths) == ["/data/run7/", "/data/x write:/etc/"], "there it is one path, whatever is in it"
+    assert introspected(site, alice, sly)["scope"] == "read:/data/run7/"
+    with site.client(alice) as client:
+        right = {"operation": "read", "path": "/data/x write:/etc/"}
+        minted = client.post("/v1/tokens", json={"audience": "data", "rights": [right]}).json()["token"]
+    assert introspected(site, alice, minted)["scope"] == ""
+    assert claims_of(exchanged(site, alice, minted)[1]["access_token"])["scope"] == ""
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/../etc/", "/data/%2e%2e/etc/", "/data/..\\etc/", "/data//etc/", "/data/?x=/", "/data/*/"]
+)
+def test_a_path_of_two_readings_is_told_to_nobody(site: Site, alice: Identity, path: str) -> None:
+    """A door finds nothing at such a path; a service that resolves dots or escapes would find another one."""
+    mine = from_text(token(site, alice)["access_token"])
+    sly = to_text(with_block(mine, Block(3, checks=(Paths((path,)),))))
+    assert introspected(site, alice, sly) == {"active": False}
+    for kind in (JWT, ACCESS_TOKEN):
+        status, answer = exchanged(site, alice, sly, requested_token_type=kind)
+        assert (status, answer["code"]) == (400, "not-exchangeable")
 
 
 # --- what an exchange must not add --------------------------------------------------------------------------------------
@@ -488,6 +556,18 @@ def test_who_may_not_ask_does_not_ask_for_others(site: Site, alice: Identity) ->
     assert exchanged(site, carol, handed)[0] == 200
     run_cli("user", "disable", "carol", "--reason", "left", "--settings", site.settings_file)
     assert exchanged(site, carol, handed)[0] != 200
+
+
+def test_a_user_who_is_disabled_does_not_make_the_client_unknown(site: Site, bob: Identity) -> None:
+    """Whoever shows the token of somebody who left is told about that token: the client itself was authenticated."""
+    site.enroll("erin", "data:read:/data/erin/")
+    erin = site.log_in("erin")
+    mine = from_text(token(site, erin)["access_token"])
+    handed = to_text(delegate(mine, holder_key=erin.key, to_certificate=bob.fingerprint, narrowing=Narrowing()))
+    assert exchanged(site, bob, handed)[0] == 200
+    run_cli("user", "disable", "erin", "--reason", "left", "--settings", site.settings_file)
+    status, answer = exchanged(site, bob, handed)
+    assert (status, answer["error"]) == (400, "invalid_request")
 
 
 def test_withdrawals_of_single_tokens_are_bounded(site: Site, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -24,9 +26,10 @@ from certauth import keys
 from certauth.errors import LogError, StoreError
 from certauth.keys import Algorithm
 from signer import health
+from signer.app import create_app
 from signer.service import start
 from tests.demo.stage import CERTAUTH
-from tests.signer.kit import DOMAIN, Site, facility, run_cli
+from tests.signer.kit import CLIENT_ID, DOMAIN, Site, facility, run_cli
 
 
 @pytest.fixture
@@ -104,9 +107,54 @@ def test_closed_ledger_is_failed(site: Site) -> None:
     assert (states["database"], states["disk"]) == ("failed", "failed")
 
 
+@pytest.mark.parametrize(
+    ("setting", "address", "status"),
+    [
+        ("", "127.0.0.1", 200),
+        ("", "::1", 200),
+        ("", "::ffff:127.0.0.1", 200),
+        ("", "192.0.2.7", 403),
+        ("", "2001:db8::7", 403),
+        ("", "::ffff:192.0.2.7", 403),
+        ('metrics = "all"', "192.0.2.7", 200),
+    ],
+)
+def test_metrics_are_for_this_machine(site: Site, setting: str, address: str, status: int) -> None:
+    """By default nobody else learns how busy the facility is; who scrapes from elsewhere says so. No name is in them."""
+    site.settings_file.write_text(site.settings_file.read_text().replace("admins = []", setting))
+    with site.serving() as service:
+        site.log_in("alice")
+        transport = httpx2.ASGITransport(app=create_app(service), client=(address, 4711))
+
+        async def ask() -> httpx2.Response:
+            async with httpx2.AsyncClient(transport=transport, base_url=site.url) as client:
+                return await client.get("/metrics")
+
+        answer = asyncio.run(ask())
+    assert answer.status_code == status
+    assert ("audit_tree_size" in answer.text) == (status == 200)
+    assert not {"alice", DOMAIN, CLIENT_ID} & set(re.split(r"[^\w.-]+", answer.text))
+    if status == 403:
+        assert answer.json()["code"] == "metrics-elsewhere"
+
+
+def test_metrics_are_few_and_not_for_the_asking(site: Site) -> None:
+    """Requests that name anything they like add no series, and whoever reads without end is told to wait."""
+    site.settings_file.write_text(site.settings_file.read_text() + "\n[limits]\nrequests_per_minute = 40\n")
+    with site.serving(), site.client() as client:
+        for number in range(10):
+            client.get(f"/anything/{number}")
+            client.post("/v1/certificates", json={"csr": str(number), "proof": {"type": "code", "code": "x" * 20}})
+        text = client.get("/metrics").text
+        series = [line for line in text.splitlines() if line.startswith("signer_requests_total")]
+        assert len(series) <= 4, series
+        assert len(text) < 20_000
+        assert any(client.get("/metrics").status_code == 429 for _ in range(400))
+
+
 def test_metrics_can_be_off(site: Site) -> None:
     """Without metrics there is nothing at their path."""
-    site.settings_file.write_text(site.settings_file.read_text().replace("admins = []", "metrics = false"))
+    site.settings_file.write_text(site.settings_file.read_text().replace("admins = []", 'metrics = "off"'))
     with site.serving(), site.client() as client:
         answer = client.get("/metrics")
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")

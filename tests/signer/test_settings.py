@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from certauth.errors import ConfigError
+from signer.ending import HANDED_ON
 from signer.settings import Settings, load, parse
 
 GOOD = 'trust_domain = "als.example"\npublic_url = "https://signer.als.example:8443"\n'
@@ -102,3 +103,13 @@ def test_example_settings_are_settings() -> None:
     assert load(path, {}).limits.token_lifetime == timedelta(hours=4)
     everything = re.sub(r"^# (?=[a-z_]+ = )", "", path.read_text(), flags=re.MULTILINE)
     assert parse(everything, path, {}).issuer[0].allowed_hosts == ("keys.example.org",)
+
+
+def test_a_token_lasts_a_day_at_most(tmp_path: Path) -> None:
+    """The withdrawal of a certificate is remembered for that long after its end, for tokens that it handed on."""
+    path = tmp_path / "signer.toml"
+    longest = parse(GOOD + '\n[limits]\ntoken_lifetime = "24h"\n', path, {}).limits.token_lifetime
+    assert longest == HANDED_ON
+    with pytest.raises(ConfigError, match=r"limits\.token_lifetime") as caught:
+        parse(GOOD + '\n[limits]\ntoken_lifetime = "25h"\n', path, {})
+    assert (caught.value.code, bool(caught.value.hint)) == ("settings-invalid", True)

@@ -46,7 +46,7 @@ def tried(url: str, **members: Any) -> tuple[Finding, ...]:
     given = {"id": "lab", "url": url, "client_id": "us", "allow_loopback_http": url.startswith("http:"), **members}
     issuer = IssuerSettings.model_validate(given)
     settings = Settings(trust_domain="a.example", public_url="https://s.example", issuer=(issuer,))
-    return asyncio.run(trial(settings, issuer, clock=system_clock, pace=Pace(timeout=10)))
+    return asyncio.run(trial(settings, issuer, clock=system_clock, pace=Pace(timeout=60)))
 
 
 def at(findings: tuple[Finding, ...], level: Level) -> set[str]:

@@ -81,9 +81,15 @@ ENROLLED = record.EnrolmentChanged(
     action="enrolled", principal=ALICE, by="local", why="new at the beamline", commitments=(SUBJECT,)
 )
 STARTED = record.ServiceStarted(version="0.1.0", config="cf" * 32)
+ISSUER_ADDED = record.IssuerAdded(
+    issuer_id="campus", url="https://login.demo.example", by="local", why="contract with the campus"
+)
 KEY_ADDED = record.KeyAdded(use="token", kid="0a1b2c3d", spki="5f" * 32, by="local")
+KEY_CHANGED = record.KeyChanged(
+    use="token", changes=(("0a1b2c3d", "tainted"), ("1b2c3d4e", "active")), by="local", why="tape lost"
+)
 
-EVENTS: tuple[record.Event, ...] = (STARTED, KEY_ADDED, ENROLLED, CERTIFICATE, TOKEN, DENIED, REVOKED)
+EVENTS: tuple[record.Event, ...] = (STARTED, KEY_ADDED, ENROLLED, CERTIFICATE, TOKEN, DENIED, REVOKED, KEY_CHANGED, ISSUER_ADDED)
 
 
 def entry(index: int, *, origin: str = ORIGIN) -> bytes:

@@ -11,7 +11,7 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certauth.audit import record
+from certauth.audit import commitments, record
 from certauth.audit.record import MAX_ENTRY, Commitment, commit, decode, encode, open_commitment
 from certauth.audit.schema import KINDS
 from certauth.errors import LogError
@@ -21,7 +21,9 @@ from tests.certauth.audit.making import (
     DENIED,
     ENROLLED,
     EVENTS,
+    ISSUER_ADDED,
     KEY_ADDED,
+    KEY_CHANGED,
     NOW,
     ORIGIN,
     REVOKED,
@@ -107,10 +109,24 @@ GOLDEN = [
             f'"why":"new at the beamline"}},"kind":"enrolment.change",{_HEAD}{_TAIL}{_SRC}'
         ),
     ),
+    (
+        ISSUER_ADDED,
+        (
+            '{"issuer":{"by":"local","id":"campus","url":"https://login.demo.example","why":"contract with the campus"},'
+            f'"kind":"issuer.add",{_HEAD}{_TAIL}{_SRC}'
+        ),
+    ),
     (STARTED, f'{{"kind":"service.start",{_HEAD}{_TAIL}"service":{{"cfg":"{"cf" * 32}","ver":"0.1.0"}},{_SRC}'),
     (
         KEY_ADDED,
         f'{{"key":{{"by":"local","kid":"0a1b2c3d","spki":"{_5F}","use":"token"}},"kind":"key.add",{_HEAD}{_TAIL}{_SRC}',
+    ),
+    (
+        KEY_CHANGED,
+        (
+            '{"key":{"by":"local","changes":[{"kid":"0a1b2c3d","state":"tainted"},{"kid":"1b2c3d4e","state":"active"}],'
+            f'"use":"token","why":"tape lost"}},"kind":"key.state",{_HEAD}{_TAIL}{_SRC}'
+        ),
     ),
 ]
 
@@ -232,7 +248,17 @@ def test_every_altered_byte_either_fails_to_decode_or_is_other_bytes_of_a_record
         (REVOKED, "revoke.kind", "everything"),
         (REVOKED, "revoke.kind", 1),
         (REVOKED, "revoke.before", None),
+        (CERTIFICATE, "decision.why", ""),
+        (DENIED, "decision.rule", "a\nb"),
+        (DENIED, "proof.kind", "word of mouth"),
+        (DENIED, "proof.binding", "No Code"),
+        (ISSUER_ADDED, "issuer.why", ...),
+        (ISSUER_ADDED, "issuer.secret", "x"),
         (KEY_ADDED, "key.spki", "5f"),
+        (KEY_ADDED, "key.why", ""),
+        (KEY_CHANGED, "key.changes", [{"kid": "0a1b2c3d"}]),
+        (KEY_CHANGED, "key.changes", {"0a1b2c3d": "tainted"}),
+        (KEY_CHANGED, "key.why", ...),
     ],
 )
 def test_a_record_that_is_not_as_specified_is_refused(event: record.Event, path: str, value: object) -> None:
@@ -350,6 +376,27 @@ def test_names_from_a_hostile_request_are_recorded_harmlessly() -> None:
     assert decode(encoded(replace(CERTIFICATE, ignored=few)))["decision"]["ignored"] == list(few)
 
 
+def test_a_key_is_added_for_a_reason_if_there_is_one() -> None:
+    """Those that come with the facility need none; whoever makes another says why."""
+    assert "why" not in decode(encoded(KEY_ADDED))["key"]
+    assert decode(encoded(replace(KEY_ADDED, why="yearly change")))["key"]["why"] == "yearly change"
+
+
+def test_a_certificate_that_an_administrator_makes_has_a_reason() -> None:
+    """It is beside the rule; a login's certificate has none."""
+    assert "why" not in decode(encoded(CERTIFICATE))["decision"]
+    assert decode(encoded(replace(CERTIFICATE, why="new data service")))["decision"]["why"] == "new data service"
+
+
+def test_a_refusal_says_of_proof_and_rule_what_a_grant_says() -> None:
+    """The same members under the same names; an entry of before, which has none of them, is still read."""
+    told = {"proof": "id_token", "binding": "nonce", "proof_digest": "d1" * 32, "rule": "enrolled"}
+    denied, granted = decode(encoded(replace(DENIED, **told))), decode(encoded(CERTIFICATE))
+    assert denied["proof"] == granted["proof"]
+    assert denied["decision"]["rule"] == granted["decision"]["rule"]
+    assert decode(encoded(DENIED))["decision"].keys() == {"operation", "code"}
+
+
 def test_what_is_not_known_is_left_out() -> None:
     """A refusal before anything was verified says what was asked and why not, and names nobody."""
     body = decode(encoded(record.Denied(operation="token", code="malformed")))
@@ -374,7 +421,9 @@ def test_personal_data_are_committed_to_and_not_written() -> None:
         "grant.token": [],
         "revoke": [],
         "service.start": [],
+        "issuer.add": [],
         "key.add": [],
+        "key.state": [],
     }
     assert record.Denied(operation="token", code="malformed").commitments == ()
 
@@ -409,7 +458,7 @@ def test_commitments_are_sd_jwt_disclosures() -> None:
 @pytest.mark.parametrize("text", ["", "é", "====", "bnVsbA", "WyJhIl0", "WzEsImIiLDJd", "W10", "AA"])
 def test_what_is_not_a_disclosure_is_refused(text: str) -> None:
     """Even under its own digest, a disclosure is salt, name and value."""
-    digest = record._digest(text)
+    digest = commitments._digest(text)
     with pytest.raises(LogError, match="commitment-mismatch"):
         open_commitment(digest, text)
 

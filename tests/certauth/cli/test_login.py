@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from certauth.certificates import dump_chain, load_chain
 from tests.certauth.cli.conftest import BROWSER, Run
 from tests.simulator.hostile_signer import HostileSigner, problem
 
@@ -104,15 +106,14 @@ def test_status_shows_every_profile(signer: HostileSigner, run: Run, home: Path)
     assert "key-file-open" in damaged.text
 
 
-def test_an_expired_certificate_is_said_to_be(signer: HostileSigner, stranger: Run, monkeypatch: pytest.MonkeyPatch):
+def test_an_expired_certificate_is_said_to_be(
+    signer: HostileSigner, stranger: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """A certificate that ran out is shown as expired; logging in again is possible without naming the signer."""
-    from datetime import timedelta
-
-    monkeypatch.setattr(signer, "lifetime", timedelta(seconds=1))
     stranger("login", signer.url, "--ca-file", signer.ca_file, "--browser-command", BROWSER)
-    import time
-
-    time.sleep(1.2)
+    monkeypatch.setattr(signer, "lifetime", timedelta(seconds=-1))
+    chain = tmp_path / "nobody" / "hostile.example" / "chain.pem"
+    chain.write_bytes(dump_chain([signer.leaf(load_chain(chain.read_bytes())[0].public_key()), signer.issuing]))
     assert stranger("whoami", "--json").error["hint"] == f"certauth login {signer.url}"
     status = stranger("status", "--json")
     assert (status.status, status.data["profiles"][0]["state"]) == (4, "expired")  # type: ignore[index]  # a list of objects

@@ -236,7 +236,7 @@ def test_over_ssh_the_page_of_the_signer_is_used(place: HostileSigner, tmp_path:
     said = wait_for(b"type this code", process).decode()
     assert f"{place.url}/login\n" in said
     place.finish_logins()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert place.proofs[0]["type"] == "login"
 
@@ -280,10 +280,10 @@ def test_the_next_takes_over_when_the_first_is_cancelled(place: HostileSigner, t
     )
     assert not any(path.startswith("/idp/authorize") for _, path, _, _ in place.seen)
     first.send_signal(signal.SIGINT)
-    out, err = first.communicate(timeout=60)
+    out, err = first.communicate(timeout=120)
     assert (first.returncode, out) == (130, b"")
     assert b"Traceback" not in shown + err
-    out, err = second.communicate(timeout=60)
+    out, err = second.communicate(timeout=120)
     assert second.returncode == 0, err
     assert b"Logged in." in out
 
@@ -298,7 +298,7 @@ def test_ctrl_c_leaves_nothing(place: HostileSigner, tmp_path: Path, words: tupl
     process = start(home, arguments(place, *words))
     said = wait_for(ready, process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in said + err
     assert err.endswith(b"certauth: interrupted\n")
@@ -306,7 +306,7 @@ def test_ctrl_c_leaves_nothing(place: HostileSigner, tmp_path: Path, words: tupl
     assert [path.name for path in home.iterdir() if not path.name.startswith(".login-")] == []
     assert place.proofs == []
     again = start(home, arguments(place, *words, "--browser-command", BROWSER))
-    _, err = again.communicate(timeout=60)
+    _, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
 
 
@@ -340,7 +340,7 @@ def test_a_state_line_changes_in_place_and_goes_away(place: HostileSigner, tmp_p
     said = on_a_terminal(tmp_path / "home", arguments(place, "--mediated"), place)
     ticks = said.split("\r\x1b[K")
     assert len(ticks) >= 3
-    assert ticks[1].startswith("waiting for you to finish in the browser, 0 s")
+    assert ticks[1].startswith("waiting for you to finish in the browser, ")
     assert all("\n" not in tick and len(tick) < 80 for tick in ticks[1:-1])
     assert ticks[-1].startswith("Logged in.")
 
@@ -375,10 +375,12 @@ def test_no_secret_is_in_arguments_or_output(place: HostileSigner, tmp_path: Pat
     )
     said = wait_for(b"type this code", process)
     line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    deadline = time.monotonic() + 60
     while not seen.exists() or not seen.read_text():
+        assert time.monotonic() < deadline, "the browser was not started"
         time.sleep(0.05)
     place.finish_logins()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     secret = place.proofs[0]["secret"]
     everything = (line + said + out + err).decode() + seen.read_text()

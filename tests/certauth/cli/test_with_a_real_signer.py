@@ -19,6 +19,7 @@ import pytest
 from certauth.bundles import TrustBundle
 from certauth.clock import system_clock
 from certauth.revocation import open_feed
+from tests.demo.stage import free_port
 from tests.simulator.openid_provider import Provider, running_provider
 
 CERTAUTH = Path(sys.executable).with_name("certauth")
@@ -40,7 +41,7 @@ class Facility:
             env={**os.environ, "CERTAUTH_HOME": str(self.directory / home), "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert done.returncode == status, done.stdout + done.stderr
@@ -66,8 +67,7 @@ class Facility:
 def facility(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facility]:
     """A facility made by ``certauth signer init`` and served by ``certauth signer serve``."""
     directory = tmp_path_factory.mktemp("real")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with running_provider(directory / "provider") as provider:
         place = Facility(directory, provider, f"https://127.0.0.1:{port}")
         place.run(
@@ -87,7 +87,7 @@ def facility(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facility]:
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
@@ -173,7 +173,7 @@ def test_two_logins_at_once_do_not_disturb_each_other(facility: Facility):
         subprocess.Popen([str(word) for word in command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=60) for process in running]
+    said = [process.communicate(timeout=120) for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     assert facility.run("whoami", home="bob")["state"] == "valid"
     assert facility.run("token", "mint", "data", home="bob")["rights"] == [["data", "read", "/bob/"]]

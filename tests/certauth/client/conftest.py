@@ -70,7 +70,7 @@ def log_me_in(signer: HostileSigner, home: Home, hand: HandWatch) -> LogIn:
 
     def log(**wishes: Any) -> LoggedIn:
         wishes.setdefault("ca", signer.ca_file.read_bytes())
-        wishes.setdefault("browser", Browser(enabled=False, timeout=10))
+        wishes.setdefault("browser", Browser(enabled=False, timeout=60))
         shown = {name: wishes.pop(name) for name in ("tick", "ask") if name in wishes}
         tell = wishes.pop("tell", browse)
         situation = wishes.pop("situation", Situation())

@@ -23,6 +23,7 @@ from certauth.client.metadata import LoginIssuer
 from certauth.client.provider import Provider
 from certauth.client.waiting import Screen, Stopwatch
 from certauth.errors import AnswerError, CertauthError, Refused, UnavailableError, UsageError
+from tests.demo.stage import free_port
 from tests.simulator.hostile_signer import HostileSigner, Raw
 
 Act = Callable[[str, dict[str, str]], None]
@@ -228,7 +229,7 @@ def test_a_fixed_port_and_one_that_is_taken(login: Login):
         with pytest.raises(UsageError) as caught:
             login.run(None, port=taken.getsockname()[1])
         assert caught.value.code == "port-taken"
-        port = taken.getsockname()[1]
+    port = free_port()
     seen: list[str] = []
 
     def act(redirect: str, query: dict[str, str]) -> None:

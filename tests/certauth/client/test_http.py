@@ -9,6 +9,7 @@ import pytest
 from certauth.client import http
 from certauth.client.http import Answer, Client, origin, origin_of, problem, trust
 from certauth.errors import AnswerError, ChainError, LoginRequired, Refused, UnavailableError, UsageError
+from tests.demo.stage import free_port
 from tests.simulator.hostile_signer import HostileSigner, Raw
 
 
@@ -138,8 +139,7 @@ def test_a_server_that_says_nothing_times_out(monkeypatch: pytest.MonkeyPatch):
 
 def test_nothing_listens_and_no_such_name():
     """A closed port and an unknown name are unreachable, each in its own words."""
-    with socket.create_server(("127.0.0.1", 0)) as closing:
-        port = closing.getsockname()[1]
+    port = free_port()
     with Client(trust(roots=None, system=False)) as client, pytest.raises(UnavailableError) as caught:
         client.send("GET", f"https://127.0.0.1:{port}/")
     assert caught.value.code == "unreachable"

@@ -144,6 +144,24 @@ def test_a_browser_that_stays_open_does_not_keep_the_lock(tmp_path: Path):
         child.communicate(b"\n")
 
 
+def test_a_browser_that_is_just_being_started_does_not_keep_the_lock(tmp_path: Path):
+    """Until its program is loaded, a child shares the open file: the lock is given back, not only closed."""
+    reading, writing = os.pipe()
+    with login_lock(tmp_path, URL, seconds=1, screen=QUIET, stopwatch=Stopwatch()):
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+    try:
+        with login_lock(tmp_path, URL, seconds=1, screen=QUIET, stopwatch=Stopwatch()) as waited:
+            assert waited is False
+    finally:
+        os.close(writing)
+        os.close(reading)
+        os.waitpid(child, 0)
+
+
 def test_already_logged_in(signer: HostileSigner, home: Home):
     """With more than half of its life left a certificate is good enough, unless the user insists."""
     assert isinstance(once(signer, home), LoggedIn)
@@ -162,6 +180,16 @@ def test_somebody_elses_certificate_is_not_ours(signer: HostileSigner, home: Hom
     assert isinstance(once(signer, home, principal=Principal.parse(signer.subject_uri)), AlreadyLoggedIn)
     other = Principal.parse("spiffe://hostile.example/service/mover")
     assert isinstance(once(signer, home, principal=other), LoggedIn)
+
+
+def test_a_certificate_from_another_provider_is_not_what_was_asked_for(signer: HostileSigner, home: Home):
+    """Who names a provider logs in there; what the certificate says of its login is compared, not what was last asked."""
+    once(signer, home)
+    assert isinstance(once(signer, home, issuer="campus"), AlreadyLoggedIn)
+    signer.offers = signer.offers | {"id": "orcid"}
+    assert isinstance(once(signer, home, issuer="orcid"), LoggedIn)
+    assert logins(signer) == 2
+    assert isinstance(once(signer, home), AlreadyLoggedIn)
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -41,11 +41,11 @@ def test_a_token_is_minted_with_the_certificate_and_stored(signer: HostileSigner
     minted = get(done, rights=(Right.make("read", "/data/"),), lifetime=timedelta(minutes=5))
     assert signer.peers[-1] == done.credential.fingerprint
     body = json.loads(signer.seen[-1][3])
-    assert {name: body[name] for name in ("audience", "rights", "lifetime", "delegable")} == {
+    assert {name: body[name] for name in ("audience", "rights", "lifetime", "delegations")} == {
         "audience": "data",
         "rights": [{"operation": "read", "path": "/data/"}],
         "lifetime": 300,
-        "delegable": True,
+        "delegations": 1,
     }
     assert minted.token.user == signer.subject_uri
     assert minted.token.peer_fingerprint == done.credential.fingerprint
@@ -57,16 +57,16 @@ def test_without_wishes_everything_is_asked_for(signer: HostileSigner, done: Any
     """No rights named means all of them; the other members are left out."""
     minted = get(done, delegations=0)
     body = json.loads(signer.seen[-1][3])
-    assert set(body) == {"audience", "delegable", "request_id"}
-    assert body["delegable"] is False
+    assert set(body) == {"audience", "delegations", "request_id"}
+    assert body["delegations"] == 0
     assert not minted.token.delegable
 
 
 def test_a_chain_of_delegations_is_asked_for(signer: HostileSigner, done: Any):
-    """How many times it may be handed on is sent where a yes or no does not say it."""
+    """How many times it may be handed on is sent as it is."""
     get(done, delegations=3)
     body = json.loads(signer.seen[-1][3])
-    assert (body["delegable"], body["delegations"]) == (True, 3)
+    assert body["delegations"] == 3
 
 
 def test_each_attempt_has_its_own_id(signer: HostileSigner, done: Any):
@@ -116,7 +116,7 @@ def own_leaf(done: Any) -> x509.Certificate:
 
 def test_what_a_signer_must_not_pass_off_as_our_token(signer: HostileSigner, done: Any):
     """Another user's token, one for another certificate, one of a foreign key, or of nothing at all, is not stored."""
-    body = {"audience": "data", "delegable": True, "request_id": "x"}
+    body = {"audience": "data", "delegations": 1, "request_id": "x"}
     other = signer.leaf(generate(Algorithm.P256).public_key)
     attacks: list[tuple[Any, type[Exception], str]] = [
         (signer.token(body, own_leaf(done), user="spiffe://hostile.example/user/bob"), AnswerError, "wrong-token"),
@@ -137,7 +137,7 @@ def test_what_a_signer_must_not_pass_off_as_our_token(signer: HostileSigner, don
 
 def test_a_receipt_for_another_token_is_refused(signer: HostileSigner, done: Any):
     """The receipt must record this very token, and must hold."""
-    body = {"audience": "data", "delegable": True, "request_id": "x"}
+    body = {"audience": "data", "delegations": 1, "request_id": "x"}
     honest = signer.token(body, own_leaf(done))
     second = signer.token(body, own_leaf(done))
     elsewhere = signer.token(body, signer.leaf(generate(Algorithm.P256).public_key))
