@@ -35,7 +35,7 @@ contracts: $(READY)  ## who may import whom
 
 tests: $(READY)  ## the tests, with the coverage that is asked of each part
 	$(BIN)/python -m coverage erase
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=
 	$(BIN)/python -m tests.coverage_gate
 
 mutations: $(READY)  ## take out each guard in turn and see a test fail; ONLY=word for some

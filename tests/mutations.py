@@ -15,6 +15,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,12 +23,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.guards import GUARDS, Edit
+from tests.guards.every import GUARDS
+from tests.guards.form import Edit
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 240
 """How long the tests of one mutation may take."""
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$", re.MULTILINE)
 
 _SLIP = re.compile(r"\b(?:NameError|UnboundLocalError|ImportError|ModuleNotFoundError|SyntaxError|IndentationError): .*")
 """A mutation that is no program fails tests, too, and shows nothing."""
@@ -376,7 +378,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         edits=(("certauth/files.py", "            if stat.S_IMODE(status.st_mode) & 0o077:", "            if False:"),),
         tests=("tests/certauth/test_files.py",),
     ),
-    # --- identity, enrolment, tokens and the user's program: one text each, in ``tests.guards`` ------------------------------
+    # --- identity, enrolment, tokens and the user's program: one text each, in ``tests/guards`` ------------------------------
     *(Mutation(name=name, edits=edits, tests=tests) for part in GUARDS.values() for name, edits, tests in part),
 )
 
@@ -479,6 +481,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not wanted:
         print("there is no such guard", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started without it
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="mutations-") as directory:
         tree = Path(directory).resolve()

@@ -12,8 +12,6 @@ import pytest
 
 from tests.demo.stage import ROOT
 
-pytestmark = pytest.mark.xdist_group("contracts")
-
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -9,8 +9,6 @@ import pytest
 from tests import mutations
 from tests.mutations import Mutation, NotApplicable
 
-pytestmark = pytest.mark.xdist_group("mutations")
-
 QUICK = (
     "CSR: proof of possession",
     "proof: audience",
@@ -70,6 +68,12 @@ def test_every_guard_of_the_road_is_there() -> None:
             "agent",
             "a state works once",
             "rules: namespaces",
+            "one fetch for all who wait",
+            "so many questions at once",
+            "power",
+            "approval is waited for",
+            "counted by one process at a time",
+            "one form of each",
         ),
     ):
         assert word in names

@@ -20,6 +20,7 @@ from policy.server import ServerSettings
 from policy.testing import Facility
 from policy.token import TokenVerifier
 from signer import authority
+from signer.key_index import Use
 from signer.schemas import CertificateBody, IdTokenProof, parse
 from tests.policy.door import RULES, HandClock, request
 from tests.signer.kit import Site, facility
@@ -108,9 +109,10 @@ def test_settings_and_authority(site: Site) -> None:
     """The settings hold paths of secrets, never secrets; what is loaded from them shows no key and no passphrase."""
     passphrase = authority.read_passphrase(site.settings, {})
     loaded = authority.load(site.settings, environment={}, allow_example_keys=False)
-    for value in (site.settings, loaded):
+    for value in (site.settings, loaded, loaded.key_files):
         assert passphrase.decode() not in shown(value)
-    for key in (loaded.issuing_key, loaded.token_key, loaded.log_key, loaded.feed_key):
+    signing = [loaded.key_files.first(use) for use in Use]
+    for key in (loaded.issuing_key, loaded.log_key, loaded.feed_key, *signing):
         for secret in secrets_of(key):
             assert secret not in shown(loaded)
     assert passphrase.decode() not in site.settings.model_dump_json()

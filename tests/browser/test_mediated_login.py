@@ -14,15 +14,13 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import SessionNotCreatedException, WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
 from selenium.webdriver.support.ui import WebDriverWait as Waiting
 
 from tests.signer.login_kit import Forms, Person, Program, Site, at_oidc_provider
 from tests.simulator.openid_provider import password_of
-
-pytestmark = pytest.mark.xdist_group("chromium")
 
 Browser = webdriver.Chrome
 SECONDS = 60
@@ -50,12 +48,20 @@ def chromium(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[B
         options.add_argument(f"--{flag}")
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
+    running = started(options, driver)
     running.set_page_load_timeout(SECONDS)
     try:
         yield running
     finally:
         running.quit()
+
+
+def started(options: webdriver.ChromeOptions, driver: str) -> Browser:
+    """A browser. On a busy machine it does not always come up in the time that its driver gives it."""
+    for _ in range(2):
+        with contextlib.suppress(SessionNotCreatedException):
+            return webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
 
 
 @pytest.fixture

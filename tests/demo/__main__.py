@@ -136,12 +136,13 @@ class Demo:
         owner = "owner"
         self.run(
             *("signer", "service", "certificate", "files", "--host", "127.0.0.1", "--directory", "service"),
-            *("--settings", SETTINGS),
+            *("--reason", "the data service of beamline 7", "--settings", SETTINGS),
         )
         self.stage.shell(f"cp {shlex.quote(str(HERE / 'policy.toml'))} service/", who=owner)
         self.stage.say("Whom to believe, she writes into service/trust.toml:")
         (self.stage.directory / "service" / "trust.toml").write_text(
             f'version = 1\n\n[[domain]]\nname = "{DOMAIN}"\nbundle = "../{BUNDLE}"\n'
+            f'bundle_url = "{self.signer}/.well-known/certauth/bundle"\n'
             f'feed = "{self.signer}/v1/revocations"\nfeed_refresh = 1\n'
         )
         self.stage.shell("cat service/trust.toml", who=owner)

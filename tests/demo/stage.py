@@ -22,9 +22,13 @@ CERTAUTH = Path(sys.executable).with_name("certauth")
 ADMIN = "admin"
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that end the demo, and everything it started."""
-_READY_SECONDS = 20
-_COMMAND_SECONDS = 60
+_READY_SECONDS = 60
+_COMMAND_SECONDS = 120
+_KEPT_PORTS = 64
 _NOW = "the command that runs now"
+
+_KEEPERS: list[socket.socket] = []
+"""They are bound and do not listen. Without them somebody else may have the port by the time its server starts."""
 
 
 class DemoFailure(Exception):
@@ -212,7 +216,11 @@ class Stage:
 
 
 def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 at which a server can listen, and which the system gives to nobody else for a long while."""
+    if len(_KEEPERS) == _KEPT_PORTS:
+        _KEEPERS.pop(0).close()
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that a server can share it
+    keeper.bind(("127.0.0.1", 0))
+    _KEEPERS.append(keeper)
+    return int(keeper.getsockname()[1])

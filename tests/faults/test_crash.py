@@ -97,9 +97,17 @@ def test_kill_after_the_last_answer(facility: Facility, kind: str, honest: bool)
 
 def test_two_processes_keep_one_chain(facility: Facility) -> None:
     """Two writers at once on one database: every grant of both is there, at its own index, in one log that verifies."""
+    competed = [compete(facility, 0)]
+    while not any(competed):  # one of them was done before the machine had let the other one begin
+        competed.append(compete(facility, len(competed)))
+        assert len(competed) < 10, "they never competed"
+
+
+def compete(facility: Facility, number: int) -> bool:
+    """Let two writers record at once; whether entries of one are among those of the other."""
     with (
-        started(*command(facility, "one", clients=8, grants=60), stdin=subprocess.PIPE) as one,
-        started(*command(facility, "two", clients=8, grants=60), stdin=subprocess.PIPE) as two,
+        started(*command(facility, f"one-{number}", clients=8, grants=40), stdin=subprocess.PIPE) as one,
+        started(*command(facility, f"two-{number}", clients=8, grants=40), stdin=subprocess.PIPE) as two,
     ):
         pipes = [(process.stdin, process.stdout) for process in (one, two)]
         for _, output in pipes:
@@ -110,15 +118,14 @@ def test_two_processes_keep_one_chain(facility: Facility) -> None:
             control.write("go\n")
             control.flush()
         lines = [line for _, output in pipes if output for line in output]
-        assert [process.wait(60) for process in (one, two)] == [0, 0]
+        assert [process.wait(120) for process in (one, two)] == [0, 0]
     acks = acknowledged(lines)
-    assert len(acks) == len(set(acks.values())) == 2 * 8 * 60
+    assert len(acks) == len(set(acks.values())) == 2 * 8 * 40
     assert lost(facility, acks) == {}
     owners: dict[str, list[int]] = {"one": [], "two": []}
     for name, index in acks.items():
         owners[name.split("-")[1]].append(index)
-    assert min(owners["two"]) < max(owners["one"]), "they never competed"
-    assert min(owners["one"]) < max(owners["two"]), "they never competed"
+    return min(owners["two"]) < max(owners["one"]) and min(owners["one"]) < max(owners["two"])
 
 
 # --- with strace -------------------------------------------------------------------------------------------------------
@@ -172,7 +179,7 @@ def test_answer_leaves_after_the_wal_is_synced(facility: Facility, kind: str, ho
     words = command(facility, "one", clients=1, grants=12, kind=kind)
     options = ["-f", "-y", "-s", "16", "-e", "trace=pwrite64,pwritev,write,fdatasync,fsync", "-o", str(trace)]
     with started(strace(), *options, *words) as process:
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=180)[0]
     assert len(acknowledged(output.splitlines(keepends=True))) == 12
     answers, early = answers_before_sync(trace.read_text())
     assert answers == 12
@@ -194,7 +201,7 @@ def test_failing_system_calls_lose_nothing(facility: Facility, call: str, fault:
     words = command(facility, "one", clients=1, grants=40)
     options = ["-f", "-qq", "-e", f"trace={call}", "-e", f"inject={call}:{fault}", "-o", "/dev/null"]
     with started(strace(), *options, *words) as process:
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=180)[0]
     lines = output.splitlines(keepends=True)
     acks = acknowledged(lines)
     refused = {line.split()[1] for line in lines if line.startswith("refused")}

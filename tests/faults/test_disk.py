@@ -18,7 +18,7 @@ from signer import database
 from signer.ledger import Ledger, LedgerState, Outcome
 from tests.faults.kit import Facility, certificate, proves, submission, verify
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def cause(ledger: Ledger) -> str:
 def until_ready(ledger: Ledger) -> None:
     """Wait until the ledger has recovered by itself."""
     pause = threading.Event()
-    for _ in range(400):
+    for _ in range(1200):
         if ledger.status().state is LedgerState.READY:
             return
         pause.wait(0.05)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from tests.demo.stage import CERTAUTH, ROOT
 from tests.signer.kit import Site
 
-SECONDS = 40.0
+SECONDS = 90.0
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def serving(site: Site, *, command: Sequence[str] = (str(CERTAUTH), "signer", "s
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -8,13 +8,10 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-
-import pytest
 
 from certauth.errors import UnavailableError
 from certauth.tokens import attenuate, delegate, from_text, to_text
@@ -23,11 +20,9 @@ from certauth.tokens.vocabulary import Narrowing
 from policy.testing import Facility
 from tests.policy.door import START, Door, HandClock
 
-pytestmark = pytest.mark.xdist_group("busy")
-
 NEIGHBOURS = 4
-SECONDS = 6.0
-LEAST = 2000
+REQUESTS = 2000
+OUT_OF_TIME = "decision-limit"
 
 
 @contextlib.contextmanager
@@ -61,17 +56,19 @@ def test_no_spurious_denial_on_a_busy_machine() -> None:
     wrong = [(bob, narrow, "GET /files/a/x/1"), (alice, narrow, "GET /files/b/1"), (alice, handed, "GET /files/b/1")]
     seen: Counter[str] = Counter()
     with busy_machine():
-        end = time.monotonic() + SECONDS
-        number = 0
-        while time.monotonic() < end or (number < LEAST and time.monotonic() < end + SECONDS):
-            for peer, token, what in right:
-                seen[outcome(door, f"{what}{number}", peer, token)] += 1
-                number += 1
+        for number in range(REQUESTS):
+            peer, token, what = right[number % len(right)]
+            if (code := outcome(door, f"{what}{number}", peer, token)) == OUT_OF_TIME:
+                seen[code] += 1
+                code = outcome(door, f"{what}{number}", peer, token)
+            seen[code] += 1
             if number % 99 == 0:
                 door = Door(facility.trust(), clock)  # nothing remembered: signatures and paths are verified anew
                 for peer, token, what in wrong:
                     seen["denied" if outcome(door, what, peer, token) != "permit" else "spurious permit"] += 1
-    assert seen["permit"] >= LEAST, f"too few to say anything: {seen}"
+    assert seen["permit"] == REQUESTS, seen
+    # The limit is of real time, and a machine may stand still for half a second; who comes again, as asked to, is served.
+    assert seen.pop(OUT_OF_TIME, 0) < REQUESTS // 200, seen
     assert set(seen) == {"permit", "denied"}, seen
 
 

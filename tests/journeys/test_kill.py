@@ -21,8 +21,6 @@ from tests.journeys.kit import until, verify_database
 from tests.journeys.server import PYTHON, kill, serving
 from tests.signer.kit import Identity, Site, facility
 
-pytestmark = pytest.mark.xdist_group("kill")
-
 CLIENTS = 6
 
 
@@ -56,7 +54,7 @@ class Load:
     def join(self) -> None:
         self.stopping.set()
         for thread in self.threads:
-            thread.join(30)
+            thread.join(60)
 
 
 def lost(site: Site, receipts: list[bytes]) -> list[int]:
@@ -112,7 +110,7 @@ def test_the_method_notices_a_signer_that_answers_too_early(tmp_path: Path, *, b
             load = Load()
             load.start(made, made.log_in("alice"), each=4)
             for thread in load.threads:
-                thread.join(30)
+                thread.join(60)
             kill(process)
         assert len(load.receipts) == CLIENTS * 4
         assert (lost(made, load.receipts) != []) is noticed

@@ -52,8 +52,6 @@ CERTAUTH = Path(sys.executable).with_name("certauth")
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120
 
-pytestmark = pytest.mark.xdist_group("login flows")
-
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[node.NodeProvider]:

@@ -25,8 +25,6 @@ SIGNER_AHEAD, WORLD_AHEAD = 30, 85
 LIFETIME = "75s"
 SECONDS = 120.0
 
-pytestmark = pytest.mark.xdist_group("long job")
-
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:

@@ -12,8 +12,6 @@ import pytest
 from tests import mutations
 from tests.demo.stage import ROOT
 
-pytestmark = pytest.mark.xdist_group("optimised")
-
 SCRIPT = "tests.journeys.attacks"
 
 
@@ -25,7 +23,7 @@ def attack(tree: Path, *flags: str) -> subprocess.CompletedProcess[str]:
         env=mutations.environment_of(tree),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 

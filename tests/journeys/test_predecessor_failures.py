@@ -44,13 +44,11 @@ from certauth.profiles import BACKDATE, USER
 from policy.testing import Facility
 from signer.cli import group
 from tests.demo.stage import CERTAUTH, ROOT
-from tests.journeys.kit import HOST, Door, add_issuer, context_for, door, impostor, mint, second_provider, until
+from tests.journeys.kit import HOST, SECONDS, Door, add_issuer, context_for, door, impostor, mint, second_provider, until
 from tests.policy.live import ask
 from tests.signer.kit import DOMAIN, Identity, Site, facility, make_csr, run_cli
 from tests.simulator.hostile_signer import hostile_signer, visit
 from tests.simulator.openid_provider import Provider, running_provider
-
-pytestmark = pytest.mark.xdist_group("predecessor")
 
 PARTNER = "partner.example"
 
@@ -239,7 +237,7 @@ def test_client_certificate_of_an_unknown_domain_is_refused(site: Site, gate: Do
     before = len(gate.failures)
     another = Facility("elsewhere.example")
     context = shown_by(another, tmp_path, principal=Principal.make(another.domain, Kind.USER, "eve"), site=site)
-    connection = http.client.HTTPSConnection(HOST, gate.port, context=context, timeout=10)
+    connection = http.client.HTTPSConnection(HOST, gate.port, context=context, timeout=SECONDS)
     with pytest.raises((ssl.SSLError, OSError)):
         ask(connection, "GET", "/me")
     connection.close()
@@ -319,7 +317,7 @@ def test_oversized_token_is_refused_and_the_door_lives_on(site: Site, gate: Door
 def test_head_without_an_end_is_cut_off(site: Site, gate: Door, line: bytes) -> None:
     """Anybody can send header lines for ever, before there is a request to decide on: the door ends it, not the memory."""
     with (
-        socket.create_connection((HOST, gate.port), timeout=3) as plain,
+        socket.create_connection((HOST, gate.port), timeout=SECONDS) as plain,
         context_for(site, None).wrap_socket(plain, server_hostname=HOST) as tls,
     ):
         try:
@@ -348,14 +346,14 @@ def test_client_certificate_is_no_server_certificate(site: Site, gate: Door, sho
     careless = ssl.create_default_context(cafile=str(site.root))
     careless.check_hostname = False
     with impostor(*shown) as fake:
-        connection = http.client.HTTPSConnection(HOST, fake.port, context=careless, timeout=10)
+        connection = http.client.HTTPSConnection(HOST, fake.port, context=careless, timeout=SECONDS)
         with pytest.raises(ssl.SSLCertVerificationError) as refused:
             connection.request("GET", "/")
         assert refused.value.verify_code == 26, "X509_V_ERR_INVALID_PURPOSE"
         connection.close()
         assert fake.heard == []
     with impostor(gate.directory / "chain.pem", gate.directory / "key.pem") as real:
-        connection = http.client.HTTPSConnection(HOST, real.port, context=careless, timeout=10)
+        connection = http.client.HTTPSConnection(HOST, real.port, context=careless, timeout=SECONDS)
         connection.request("GET", "/")
         assert connection.getresponse().status == 200, "the control: a service's certificate is accepted by the same client"
         connection.close()
@@ -372,7 +370,7 @@ def test_openssl_says_the_same(site: Site, gate: Door, shown: tuple[Path, Path])
         with impostor(chain, key) as fake:
             command = ["openssl", "s_client", "-connect", f"{HOST}:{fake.port}", "-CAfile", site.root]
             command += ["-verify_return_error", "-purpose", "sslserver"]
-            done = subprocess.run(command, input="GET /\r\n", capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run(command, input="GET /\r\n", capture_output=True, text=True, timeout=120, check=False)
             return done.returncode, done.stdout + done.stderr
 
     service = gate.directory / "chain.pem"
@@ -439,7 +437,7 @@ def test_websocket_sees_the_identity(site: Site, gate: Door, alice: Identity, ma
     url = f"wss://{HOST}:{gate.port}/live/live/now"
     header = {"Authorization": f"Bearer {token}"}
     with connect(url, ssl=context_for(site, alice), additional_headers=header, proxy=None) as opened:
-        told = json.loads(opened.recv(timeout=10))
+        told = json.loads(opened.recv(timeout=SECONDS))
     assert told == {"identity": f"spiffe://{DOMAIN}/user/alice", "principal": f"spiffe://{DOMAIN}/user/alice"}
     for context in (mallory, None):
         with (
@@ -454,7 +452,7 @@ def test_websocket_sees_the_identity(site: Site, gate: Door, alice: Identity, ma
 
 def test_certificate_that_expires_on_a_kept_connection(site: Site, gate: Door, alice: Identity) -> None:
     """Connections outlive certificates: the next request on the same connection is refused, and so is every later one."""
-    connection = http.client.HTTPSConnection(HOST, gate.port, context=context_for(site, alice), timeout=10)
+    connection = http.client.HTTPSConnection(HOST, gate.port, context=context_for(site, alice), timeout=SECONDS)
     token = mint(site, alice)
 
     def ask(path: str) -> tuple[int, Any]:
@@ -502,7 +500,7 @@ def test_climbing_names_are_refused_by_every_admin_command(site: Site, signer: N
         settings = ("--settings", site.settings_file, "--reason", "x", "--issuer", site.provider.issuer)
         for command in (
             ("user", "enroll", name, "--subject", "evil", *settings),
-            ("service", "certificate", name, "--host", HOST, "--directory", tmp_path / "made", *settings[:2]),
+            ("service", "certificate", name, "--host", HOST, "--directory", tmp_path / "made", *settings[:4]),
             ("user", "enroll", "ok", "--subject", "x", "--right", f"files:read:/a/{name}/../b", *settings),
             ("init", "--directory", tmp_path / "new", "--trust-domain", name, "--public-url", "https://x.example"),
         ):
@@ -519,7 +517,8 @@ def test_climbing_names_are_refused_by_every_admin_command(site: Site, signer: N
 def test_no_certificate_for_what_is_no_host(site: Site, signer: None, tmp_path: Path, host: str) -> None:
     """Empty, spaced, climbing, foreign and wildcard names of hosts are refused, and not even a key is made."""
     command = ("service", "certificate", "files", "--host", host, "--directory", tmp_path / "made")
-    assert run_cli(*command, "--settings", site.settings_file, expect=2)["error"]["code"] == "bad-name"
+    given = ("--reason", "a test", "--settings", site.settings_file)
+    assert run_cli(*command, *given, expect=2)["error"]["code"] == "bad-name"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -565,7 +564,7 @@ def test_a_facility_cannot_write_outside_its_users_directory(tmp_path: Path, lie
                 if "/idp/authorize?" in word:
                     visit(word)
 
-        wishes = Wishes(ca=hostile.ca_file.read_bytes(), browser=Browser(enabled=False, timeout=10))
+        wishes = Wishes(ca=hostile.ca_file.read_bytes(), browser=Browser(enabled=False, timeout=SECONDS))
         with contextlib.suppress(CertauthError):
             client_log_in(Home(tmp_path / "home"), hostile.url, wishes, clock=system_clock, tell=tell)
     after = {path for path in tmp_path.rglob("*") if "home" not in path.parts}
@@ -597,7 +596,7 @@ def run_program(home: Path, *arguments: str, expect: int) -> str:
         env={**os.environ, "CERTAUTH_HOME": str(home), "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         preexec_fn=lambda: os.umask(0) and None,
     )

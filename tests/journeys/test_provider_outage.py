@@ -31,8 +31,6 @@ from tests.signer.kit import DOMAIN, Identity, Site, facility, make_csr
 from tests.signer.login_kit import CLIENT_ID, Person, log_in_at
 from tests.simulator import node_provider as node
 
-pytestmark = pytest.mark.xdist_group("provider outage")
-
 SALT = bytes(16)
 
 

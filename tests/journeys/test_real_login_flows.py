@@ -48,8 +48,6 @@ from tests.simulator import mock_provider as careless
 from tests.simulator import node_provider as node
 from tests.simulator.hostile_provider import ProviderKey, jwks, malleated
 
-pytestmark = pytest.mark.xdist_group("real login flows")
-
 MOVER = f"spiffe://{DOMAIN}/service/mover"
 TYPE_CODE = r"type this code:  (\S+?)(?:\\n|\s)"
 
@@ -473,7 +471,7 @@ def test_one_proof_at_two_signer_processes_at_once(at: Place) -> None:
                     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"replayed"}
     finally:
         second.terminate()
-        second.wait(30)
+        second.wait(60)
     verify_database(at.site)
 
 
