@@ -46,6 +46,11 @@ from signer.jwks import KeySource
 
 T = TypeVar("T")
 
+_FOR_THE_SIGNER: Final = (
+    "it is for client_id, whose tokens the signer takes in a login through itself (certauth login --mediated), where it "
+    "fetched them; what programs bring must be for public_client_id"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
@@ -83,7 +88,10 @@ class TokenReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explaining:
-    """The facility's issuers and rules (by the issuer's id), and the ways to ask its providers."""
+    """The facility's issuers and rules (by the issuer's id), and the ways to ask its providers.
+
+    ``own_clients`` are the signer's own client ids, by URL, where programs have another one.
+    """
 
     signer_id: str
     issuers: Mapping[str, Issuer]
@@ -91,6 +99,7 @@ class Explaining:
     key_source: KeySource
     introspection: Introspection
     foresee: Foresee | None = None
+    own_clients: Mapping[str, str] = field(default_factory=dict)
 
     async def explain(
         self,
@@ -133,16 +142,22 @@ class Explaining:
         if sent_as is not ProofKind.WORKLOAD:
             steps.run("login", lambda: check_authentication(claims, issuer, now), "recent enough, or not asked for")
         verify = partial(_verify, sent_as, proof, issuer=issuer, signer_id=self.signer_id, now=now)
-        return await steps.wait(
-            "audience, subject, key",
-            lambda: self.key_source.verified(issuer.url, proof.kid, verify),
-            "for us, about somebody, bound as it must be",
-        )
+        try:
+            return await steps.wait(
+                "audience, subject, key",
+                lambda: self.key_source.verified(issuer.url, proof.kid, verify),
+                "for us, about somebody, bound as it must be",
+            )
+        except ProofError as error:
+            own = self.own_clients.get(issuer.url)
+            if error.code == "wrong-audience" and own is not None and own in (claims.get("aud"), *_listed(claims.get("aud"))):
+                error.hint = _FOR_THE_SIGNER
+            raise
 
     async def _opaque(self, steps: _Steps, token: str, issuer_url: str | None, now: datetime) -> VerifiedIdentity:
-        url = steps.run("issuer", lambda: _named(issuer_url), "to be asked about it: it is no JWT")
-        issuer = steps.issuer = issuer_of(url, self.issuers)
-        answer = await steps.wait("introspection", lambda: self.introspection.introspect(url, token), "answered")
+        found = partial(_named, issuer_url, self.issuers)
+        issuer = steps.issuer = steps.run("issuer", found, "to be asked about it: it is no JWT")
+        answer = await steps.wait("introspection", lambda: self.introspection.introspect(issuer.url, token), "answered")
         key = _WhicheverKey(signer_id=self.signer_id, spki=b"", claims=answer)
         digest = hashlib.sha256(token.encode()).digest()
         return steps.run(
@@ -226,11 +241,15 @@ def _looks_like(proof: UnverifiedProof, issuer: Issuer) -> ProofKind:
     return next(kind for kind in (*_VERIFIERS, *issuer.kinds) if kind in issuer.kinds)
 
 
-def _named(issuer_url: str | None) -> str:
+def _listed(audience: object) -> list[object]:
+    return audience if isinstance(audience, list) else []
+
+
+def _named(issuer_url: str | None, issuers: Mapping[str, Issuer]) -> Issuer:
     if issuer_url is None:
         raise ProofError(
             "proof-malformed",
             "the token is no JWT, and no issuer is named that could be asked about it",
             hint="name one: --issuer",
         )
-    return issuer_url
+    return issuer_of(issuer_url, issuers)

@@ -2,7 +2,7 @@
 
 1. whom the login leads to, by ``Admitting``, as for a request;
 2. whether they get a certificate, by ``decide``, as for a request;
-3. what the ledger would still refuse: a proof that was used before.
+3. what the ledger would still refuse: a proof that was used before, or is over by the time of the log.
 
 What is new - an enrolment, an application, a code used - exists in memory and is forgotten.
 """
@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from certauth import keys
+from certauth.clock import from_timestamp
 from certauth.enrolment import Address, EnrolledRight
 from certauth.errors import StoreError
 from certauth.identity import VerifiedIdentity, registry
@@ -35,6 +36,8 @@ from signer.store import Store, open_store
 
 REPLAYED: Final = Refusal("replayed", "this proof of identity was used before", "log in again")
 """What the ledger says to a proof that led to a certificate already."""
+EXPIRED: Final = Refusal("proof-expired", "the proof has expired", "get a new one: log in again")
+"""What it says to one that ends before the newest entry of the log, whose time never goes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +95,13 @@ class Foreseeing:
             return Foreseen(outcome=decided.outcome, why=admitted.why)
         if self._store.has_used(identity.proof_digest):
             return Foreseen(outcome=REPLAYED)
+        if max(now, self._log_time()) >= identity.replay_until:
+            return Foreseen(outcome=EXPIRED)
         return Foreseen(outcome=decided.outcome, rights=self._rights(admitted), newcomer=admitted.newcomer)
+
+    def _log_time(self) -> datetime:
+        with self._store.log() as reader:
+            return from_timestamp(reader.head().at / 1_000_000)
 
     def _rights(self, admitted: Admitted) -> tuple[EnrolledRight, ...]:
         return () if admitted.enrolment is None else self._standing.rights(admitted.enrolment, admitted.terms)

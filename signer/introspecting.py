@@ -2,27 +2,28 @@
 
 An answer is about tokens of this facility only, and goes to the token's user, its holder, the service it is for, and admins: to
 anybody else every token is inactive (§4), because what a token says is nobody else's business. Active means that it verifies,
-has not run out, and is not withdrawn; its scope is what narrowings left. One that was narrowed in a way that no scope can say,
-to a network or a number of uses, is inactive: a service that goes by this answer could not keep to it.
+has not run out, is not withdrawn, and that this signer made it; its rights are what narrowings left. They are spelled as in a
+JWT, because the same libraries read them: a right to one path is in ``authorization_details`` and in no scope. A token that was
+narrowed in another way, to a network or a number of uses, is inactive: a service that goes by this answer could not keep to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from certauth.bundles import VerifiedPeer
 from certauth.clock import Clock
 from certauth.encoding import b64url, from_b64url, strict_json
-from certauth.enrolment import EnrolledRight
 from certauth.errors import TokenError
 from certauth.names import Kind, TrustDomain
 from certauth.revocation import RevocationKind, RevocationSet
-from certauth.tokens import VerifiedToken, verify
+from certauth.tokens import Right, VerifiedToken, verify
+from certauth.tokens.jwt_form import details_of, scopes_of
 from signer import entries
 from signer.exchange import narrowed_rights, usable_from, usable_until
+from signer.genuine import was_minted
 from signer.key_ring import KeyRing
-from signer.oauth import scope_text
 from signer.rows import StoredToken
 from signer.store import Store
 from signer.withdrawals import Withdrawals
@@ -89,9 +90,12 @@ class Introspecting:
         rights = narrowed_rights(token)
         if withdrawn is not None or rights is None or not usable_from(token) <= now < ends:
             return None
-        return self._members(token, rights) | {"exp": int(ends.timestamp())}
+        if not was_minted(token, self._store):
+            return None
+        left = tuple(Right(right.service, right.operation, right.path) for right in rights)
+        return self._members(token, left) | {"exp": int(ends.timestamp())}
 
-    def _members(self, token: VerifiedToken, rights: Iterable[EnrolledRight]) -> Answer:
+    def _members(self, token: VerifiedToken, rights: tuple[Right, ...]) -> Answer:
         return {
             "active": True,
             "iss": self._issuer,
@@ -101,7 +105,8 @@ class Introspecting:
             "nbf": int(token.not_before.timestamp()),
             "jti": token.jti,
             "token_type": "Bearer",
-            "scope": scope_text((right.service, right.operation, right.path) for right in rights),
+            "scope": " ".join(scopes_of(rights)),
+            "authorization_details": details_of(rights),
             "cnf": {"x5t#S256": b64url(bytes.fromhex(token.holder))},
             "groups": list(token.groups),
             "assurance": token.assurance,

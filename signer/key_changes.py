@@ -1,5 +1,8 @@
 """Changing the keys that sign tokens: prepare, activate, retire, taint. Each is one transaction, its record included.
 
+Only ``taint`` is two if it needs a key that nobody has prepared: it prepares one first. Killed between them, it leaves that key
+prepared and has withdrawn nothing; the next ``taint`` takes it.
+
     1. the private half of a new key is written            killed here: a file nobody needs, which the next act sweeps away
     2. index, audit entry, and what is withdrawn: COMMIT   killed here: all is in force but for the file
     3. ``bundle.json`` is written                           by us, the running service, or the next command

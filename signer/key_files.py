@@ -36,6 +36,12 @@ class KeyFiles:
         Raises ``KeyMaterialError`` if it is missing or unreadable, ``ConfigError`` (``authority-mismatch``) if it is another.
         """
         named = self.directory / f"{use}-{kid}.pem"
+        if not named.exists() and not (self.directory / f"{use}.pem").exists():
+            raise KeyMaterialError(
+                "key-unreadable",
+                f"the {use} key {kid} is missing: there is neither {named} nor {use}.pem beside it",
+                hint="restore the file from a backup, or let another key take over",
+            )
         key = self._read(named) if named.exists() else self.first(use)
         if keys.key_id(key.public_key) != kid:
             raise ConfigError(

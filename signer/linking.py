@@ -50,7 +50,7 @@ from signer.store import Store
 RECENT: Final = timedelta(minutes=15)
 """How long after a login another one can be linked to it."""
 MAX_LOGINS: Final = 8
-_RENEWALS: Final = 16
+_RENEWALS: Final = 64
 """Certificates of one session that are looked at: more than anybody has within ``RECENT``."""
 
 log = structlog.get_logger("signer")

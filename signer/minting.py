@@ -26,6 +26,7 @@ from certauth.tokens.jwt_form import mint_jwt
 from signer import entries
 from signer.authority import Authority
 from signer.exchange import Subject, not_exchangeable, subject_of
+from signer.genuine import was_minted
 from signer.key_index import Use
 from signer.key_ring import KeyRing
 from signer.ledger import Submission
@@ -34,6 +35,7 @@ from signer.recording import Issued, Recorder
 from signer.schemas import TokenBody
 from signer.settings import Settings
 from signer.standing import Standing
+from signer.store import Store
 from signer.withdrawals import Withdrawals
 
 
@@ -55,6 +57,7 @@ class Minting:
         settings: Settings,
         authority: Authority,
         keys: KeyRing,
+        store: Store,
         recorder: Recorder,
         standing: Standing,
         withdrawals: Withdrawals,
@@ -64,6 +67,7 @@ class Minting:
         self._settings = settings
         self._authority = authority
         self._keys = keys
+        self._store = store
         self._recorder = recorder
         self._standing = standing
         self._withdrawals = withdrawals
@@ -105,7 +109,12 @@ class Minting:
         except TokenError as error:
             return not_exchangeable(error.message, error.hint)
         revocations = self._withdrawals.revocations(self._authority.domain)
-        return subject_of(found, peer=peer, revocations=revocations, now=self._clock())
+        subject = subject_of(found, peer=peer, revocations=revocations, now=self._clock())
+        if isinstance(subject, Subject) and not was_minted(found, self._store):
+            return not_exchangeable(
+                "this signer has no record of it", "ask for a new one, and tell the facility's administrator"
+            )
+        return subject
 
     def _unavailable(self, form: TokenRequestForm, subject: Subject | None, peer: VerifiedPeer) -> Refusal | None:
         """Why this form of token is not made from this one, or for this service."""

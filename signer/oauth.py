@@ -25,6 +25,7 @@ Form = Literal["biscuit", "jwt"]
 _MAX_FIELDS: Final = 32
 _KNOWN: Final = frozenset(
     {"grant_type", "audience", "scope", "requested_token_type", "subject_token", "subject_token_type", "client_id", "lifetime"}
+    | {"actor_token", "actor_token_type", "resource"}
     | {"token", "token_type_hint", "reason"}
 )
 # RFC 6749 §5.2, RFC 8693 §2.2.2; what is none of these is invalid_request.
@@ -33,6 +34,7 @@ _ERRORS: Final[Mapping[str, str]] = {
     "right-not-held": "invalid_scope",
     "bad-right": "invalid_scope",
     "audience-unknown": "invalid_target",
+    "resource-unknown": "invalid_target",
     "jwt-not-offered": "invalid_target",
     "not-enrolled": "invalid_client",
     "principal-disabled": "invalid_client",
@@ -94,6 +96,14 @@ def read_token_request(form: Mapping[str, str]) -> TokenRequestForm:
         raise _malformed("this type of token is not made here", f"requested_token_type={ACCESS_TOKEN} or {JWT}")
     if "audience" not in form:
         raise _malformed("the service that the token is for is missing", "audience=NAME")
+    if "actor_token" in form or "actor_token_type" in form:
+        raise _malformed("an actor_token is not supported", "leave it out: whoever acts is the holder of the certificate")
+    if form.get("resource", form["audience"]) != form["audience"]:
+        raise RequestError(
+            "resource-unknown",
+            "resource names something else than audience, and a token is for one service",
+            hint="leave resource out, and name the service in audience",
+        )
     lifetime = form.get("lifetime", "")
     if lifetime and not (lifetime.isdecimal() and lifetime.isascii() and len(lifetime) <= 9):
         raise _malformed("lifetime is not a number of seconds", "lifetime=3600")
@@ -107,12 +117,12 @@ def read_token_request(form: Mapping[str, str]) -> TokenRequestForm:
 
 
 def error_of(error: CertauthError, *, exchange: bool = False) -> dict[str, object]:
-    """An error as RFC 6749 §5.2 spells it, with our code and hint beside.
+    """An error as RFC 6749 §5.2 spells it, with our code and hint beside. Another refusal is ``unauthorized_client``.
 
     In an exchange, a subject token that is no good or not wanted is an ``invalid_request`` (RFC 8693 §2.2.2), whatever is
     wrong with whom it is about: the client itself was authenticated.
     """
-    fallback = "access_denied" if isinstance(error, Refused) and not exchange else "invalid_request"
+    fallback = "unauthorized_client" if isinstance(error, Refused) and not exchange else "invalid_request"
     name = _ERRORS.get(error.code, fallback)
     body: dict[str, object] = {
         "error": "invalid_request" if exchange and name == "invalid_client" else name,

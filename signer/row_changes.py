@@ -11,7 +11,7 @@ from typing import assert_never
 from sqlalchemy import ColumnElement, Connection, Delete, Table, Update, delete, func, insert, or_, select, update
 
 from certauth.enrolment import Login
-from signer.disclosing import invited, tells_of
+from signer.disclosing import invited, logins_told, tells_of
 from signer.key_index import KeyIndexRow
 from signer.rows import (
     ApplicationRow,

@@ -264,6 +264,7 @@ def _assemble(
             settings=settings,
             authority=authority,
             keys=keys,
+            store=store,
             recorder=recorder,
             standing=standing,
             withdrawals=withdrawals,

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from certauth.encoding import b64url, canonical_json
 from certauth.errors import KeyMaterialError
 from certauth.keys import Algorithm, SigningKey
+from certauth.tokens.signing import signed
 from certauth.tokens.vocabulary import Right, TokenSpec
 
 ALGORITHM: Final = "ES256"
@@ -33,13 +34,13 @@ def mint_jwt(spec: TokenSpec, key: SigningKey, *, kid: str, issuer: str, client:
 
     ``issuer`` is the signer's URL, under which its keys are found (RFC 8414); ``client`` is the principal in whose hands it
     works, which is another than the user if the token it was made from had been handed over. Raises ``KeyMaterialError``
-    (``bad-key``) unless the key is a P-256 one.
+    (``bad-key``) unless the key is a P-256 one whose signature verifies: nothing else is released.
     """
     if key.algorithm is not Algorithm.P256:
         raise KeyMaterialError("bad-key", "JWTs are signed with a P-256 key", hint="give the facility's key for JWTs")
     header = {"alg": ALGORITHM, "kid": kid, "typ": "at+jwt"}
     signing_input = b".".join(b64url(canonical_json(part)).encode() for part in (header, claims_of(spec, issuer, client)))
-    r, s = decode_dss_signature(key.sign(signing_input))
+    r, s = decode_dss_signature(signed(key, signing_input))
     signature = r.to_bytes(_COORDINATE) + s.to_bytes(_COORDINATE)
     return f"{signing_input.decode('ascii')}.{b64url(signature)}"
 
@@ -57,7 +58,7 @@ def claims_of(spec: TokenSpec, issuer: str, client: str) -> dict[str, object]:
         "jti": spec.jti,
         "cnf": {"x5t#S256": b64url(bytes.fromhex(spec.peer_fingerprint))},
         "scope": " ".join(scopes_of(spec.rights)),
-        "authorization_details": [_detail(right) for right in spec.rights],
+        "authorization_details": details_of(spec.rights),
         "assurance": spec.assurance,
         "ver": "scitoken:2.0",
     }
@@ -79,5 +80,9 @@ def scopes_of(rights: tuple[Right, ...]) -> list[str]:
     return list(filter(is_scope, (f"{right.operation}:{right.path.rstrip('/') or '/'}" for right in subtrees)))
 
 
-def _detail(right: Right) -> dict[str, object]:
-    return {"type": RIGHTS_TYPE, "locations": [right.service], "actions": [right.operation], "path": right.path}
+def details_of(rights: tuple[Right, ...]) -> list[dict[str, object]]:
+    """``authorization_details`` of ``rights``: each of them, exactly."""
+    return [
+        {"type": RIGHTS_TYPE, "locations": [right.service], "actions": [right.operation], "path": right.path}
+        for right in rights
+    ]

@@ -65,7 +65,7 @@ def mint_chain(block: Block, key: SigningKey, *, entropy: Entropy) -> Token:
         raise KeyMaterialError("bad-key", "tokens are minted with an Ed25519 key", hint="give the facility's token key")
     content, written = _written(block, Tables())
     next_key, secret = _fresh(entropy)
-    signature = _signed(key, _payload(content, next_key, previous=None, external=None))
+    signature = signed(key, _payload(content, next_key, previous=None, external=None))
     link = SignedBlock(content, next_key, signature, None, PAYLOAD_VERSION)
     return Token(root_key_id=int(key_id(key.public_key), 16), blocks=(link,), contents=(written,), sealed=False, proof=secret)
 
@@ -100,7 +100,7 @@ def third_party_answer(request: bytes, block: Block, key: SigningKey) -> bytes:
         raise _bad_message("request")
     signer = key_ref(key.public_key)
     content = encode_block(block._replace(version=max(block.version, THIRD_PARTY_DATALOG)), Tables())
-    signature = _signed(key, _external_payload(content, previous))
+    signature = signed(key, _external_payload(content, previous))
     return nested(0x0A, content) + nested(0x12, write_external(External(signature, signer)))
 
 
@@ -154,7 +154,7 @@ def link_ids(token: Token) -> tuple[str, ...]:
     return tuple([sha256((link.external or link).signature).hexdigest()[:32] for link in token.blocks])
 
 
-def _signed(key: SigningKey, payload: bytes) -> bytes:
+def signed(key: SigningKey, payload: bytes) -> bytes:
     """``key``'s signature over ``payload``, in its one form; ``KeyMaterialError`` (``bad-key``) if it does not verify.
 
     The key may be a callback into hardware. What a wrong key or a faulty device signs must not be released: no door would take

@@ -320,6 +320,7 @@ async def _explained(
         key_source=key_source,
         introspection=introspection,
         foresee=foresee,
+        own_clients={issuer.url: issuer.client_id for issuer in settings.issuer if issuer.public_client_id is not None},
     )
     try:
         return await explaining.explain(token, kind=kind, opaque_issuer=opaque_issuer, now=system_clock(), wish=wish)

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from scitokens import Enforcer, SciToken  # type: ignore[import-untyped]
 
 from certauth.clock import system_clock
+from certauth.errors import TokenError
 from certauth.keys import Algorithm, SoftwareKey, generate
 from certauth.tokens.attenuate import attenuate
 from certauth.tokens.authorizer import evaluate
@@ -37,11 +38,13 @@ from certauth.tokens.vocabulary import Narrowing, Right
 from policy.testing import Facility as TrustedFacility
 from policy.token import TokenVerifier
 from tests.certauth.tokens.kit import ALICE, BOB, NOW, Facility
+from tests.certauth.tokens.test_hostile import BOMBS, appended, with_rights
 
 TOKENS = 200
 RUNS = 9
 COMMANDS = 11
 COMMAND_BAR_MS = 250.0
+BOMB_BAR_MS = 1.0
 
 Result = dict[str, object]
 
@@ -345,6 +348,31 @@ def evaluation(*, repeated: bool) -> Result:
     return _result(name, ours, bare, bar=0.25 if repeated else 1.0, versus=versus)
 
 
+def refused_bombs() -> Result:
+    """Reading and refusing the costliest of the tokens that would burn time: the median of its runs."""
+    facility = _facility()
+    tokens = [appended(facility, with_rights(facility), source) for source in BOMBS.values()]
+    times = [statistics.median(_cpu(lambda token=token: _refused(token)) for _ in range(RUNS * 5)) for token in tokens]
+    value = max(times) * 1000
+    return {
+        "name": "token-refuse-bomb",
+        "value": round(value, 2),
+        "unit": "ms CPU",
+        "bar": f"<= {BOMB_BAR_MS}",
+        "holds": value <= BOMB_BAR_MS,
+        "runs": RUNS * 5,
+        "versus": f"the costliest of {len(tokens)} families; evaluated, each would burn seconds or more",
+    }
+
+
+def _refused(token: bytes) -> None:
+    try:
+        verify(to_text(token), _facility().roots)
+    except TokenError:
+        return
+    raise RuntimeError("a bomb was let in")
+
+
 def attenuate_command() -> Result:
     """``certauth token attenuate`` as a user runs it: wall time from start to the narrower token, median of several."""
     program = Path(sys.executable).with_name("certauth")
@@ -397,4 +425,5 @@ def measurements() -> Iterator[Result]:
     yield delegation()
     yield evaluation(repeated=False)
     yield evaluation(repeated=True)
+    yield refused_bombs()
     yield attenuate_command()

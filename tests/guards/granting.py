@@ -172,4 +172,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         (("signer/power.py", "most=2, prefix_v4=24, prefix_v6=56)", "most=2, prefix_v4=24, prefix_v6=48)"),),
         ("tests/signer/test_power.py",),
     ),
+    (
+        "agent: so many ended names",
+        (("signer/agents.py", "ended >= MAX_ENDED", "False"),),
+        ("tests/signer/test_ending.py",),
+    ),
 )

@@ -84,4 +84,25 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         ("tests/signer/test_keys.py",),
     ),
+    (
+        "keys: the bundle is the index's",
+        (("signer/key_ring.py", "self._rest_of(index), sequence", "self._authority.bundle, sequence"),),
+        ("tests/signer/test_keys.py",),
+    ),
+    (
+        "keys: a withdrawn key leaves the JWK set",
+        (
+            (
+                "signer/key_ring.py",
+                "if revocations is None or revocations.named(RevocationKind.KID, entry.kid) is None",
+                "if True",
+            ),
+        ),
+        ("tests/signer/test_keys.py",),
+    ),
+    (
+        "keys: an administrator needs no key that signs",
+        (("signer/cli/common.py", ", must_sign=False", ""),),
+        ("tests/signer/test_keys.py",),
+    ),
 )

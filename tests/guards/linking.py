@@ -48,4 +48,19 @@ GUARDS: Final[tuple[Guard, ...]] = (
         (("certauth/client/linking.py", "    _check(answer, credential, bundle, signer.url)\n", ""),),
         ("tests/certauth/client/test_linking.py",),
     ),
+    (
+        "linking: no login above the session",
+        (("signer/linking.py", "> peer.assurance:", "> 9:"),),
+        ("tests/signer/test_linking.py",),
+    ),
+    (
+        "linking: one after another",
+        (("signer/linking.py", "async with self._linking:", "if True:"),),
+        ("tests/signer/test_linking.py",),
+    ),
+    (
+        "linking: the login was begun to link",
+        (("signer/linking.py", "request, link=peer.principal)", "request)"),),
+        ("tests/signer/test_linking.py",),
+    ),
 )

@@ -226,4 +226,14 @@ GUARDS: Final[tuple[Guard, ...]] = (
         (("signer/login_api.py", "network_of(address) if address else", "address or"),),
         ("tests/signer/test_bounds_live.py",),
     ),
+    (
+        "login: what was confirmed is what is done",
+        (("signer/login.py", "if link != login.link:", "if False:"),),
+        ("tests/signer/test_login.py",),
+    ),
+    (
+        "login: the page says what a login is for",
+        (("signer/login_pages.py", "if shown.link is not None:", "if False:"),),
+        ("tests/signer/test_login_pages.py",),
+    ),
 )

@@ -40,6 +40,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ("tests/signer/test_oauth.py",),
     ),
     (
+        "exchange: no path of two readings",
+        (
+            (
+                "signer/exchange.py",
+                "case Paths(names) if not all(map(_is_canonical, names)):",
+                "case Paths(names) if not names:",
+            ),
+        ),
+        ("tests/signer/test_oauth.py",),
+    ),
+    (
         "exchange: narrowed paths",
         (("signer/exchange.py", "                    rights = _below(rights, names)", "                    pass"),),
         ("tests/signer/test_oauth.py",),
@@ -125,6 +136,32 @@ GUARDS: Final[tuple[Guard, ...]] = (
                 "signer/oauth.py",
                 "    if twice := sorted({name for name in names if names.count(name) > 1}):",
                 '    if twice := "":',
+            ),
+        ),
+        ("tests/signer/test_oauth.py",),
+    ),
+    (
+        "JWT: scope has characters of a scope",
+        (("certauth/tokens/jwt_form.py", "bool(_SCOPE.fullmatch(text))", "True"),),
+        ("tests/signer/test_oauth.py",),
+    ),
+    (
+        "exchange: a canonical path only",
+        (("signer/exchange.py", "return canonical_path(path) == path", "return True"),),
+        ("tests/signer/test_oauth.py",),
+    ),
+    (
+        "exchange: a bad subject token is an invalid request",
+        (("signer/oauth.py", "isinstance(error, Refused) and not exchange", "isinstance(error, Refused)"),),
+        ("tests/signer/test_oauth.py",),
+    ),
+    (
+        "answers with tokens are not cached",
+        (
+            (
+                "signer/api/oauth.py",
+                '_PRIVATE = {"cache-control": "no-store", "pragma": "no-cache"}',
+                "_PRIVATE: dict[str, str] = {}",
             ),
         ),
         ("tests/signer/test_oauth.py",),

@@ -185,4 +185,15 @@ GUARDS: Final[tuple[Guard, ...]] = (
         (("signer/settings.py", '        if "none" in self.bindings:', "        if False:"),),
         ("tests/signer/test_public_client.py",),
     ),
+    (
+        "proof: a refused one is in the signer's log",
+        (
+            (
+                "signer/proving.py",
+                '        log.info("proof.refused", code=error.code, proof=digest.hex(), reason=error.message)',
+                "        pass",
+            ),
+        ),
+        ("tests/signer/test_refused_proofs.py",),
+    ),
 )

@@ -95,4 +95,14 @@ GUARDS: Final[tuple[Guard, ...]] = (
         (("signer/introspection.py", "        if len(self._kept) > _MAX_KEPT:", "        if False:"),),
         ("tests/signer/test_introspection.py",),
     ),
+    (
+        "provider keys: endpoints that moved are shown",
+        (("signer/health.py", "if status.moved else []", "if False else []"),),
+        ("tests/signer/test_health.py",),
+    ),
+    (
+        "provider keys: no long wait for a provider",
+        (("signer/sources.py", "    timeout: float = 5", "    timeout: float = 55"),),
+        ("tests/signer/test_key_source_numbers.py",),
+    ),
 )

@@ -145,4 +145,30 @@ GUARDS: Final[tuple[Guard, ...]] = (
         (("signer/api/documents.py", 'if service.settings.metrics == "loopback" and not _is_here(request):', "if False:"),),
         ("tests/signer/test_service.py",),
     ),
+    (
+        "refusals: an entry's digest is no guess at a login",
+        (
+            (
+                "signer/recording.py",
+                'hmac.digest(self._names, entries.digest("deny", operation, refusal.code, *who), "sha256")',
+                'entries.digest("deny", operation, refusal.code, *who)',
+            ),
+        ),
+        ("tests/signer/test_refusals.py",),
+    ),
+    (
+        "ending: so many certificates of an owner's agents",
+        (("signer/ending.py", "most=max(0, MAX_OF_OWNER - before)", "most=None"),),
+        ("tests/signer/test_ending.py",),
+    ),
+    (
+        "ending: no token longer than withdrawals are remembered",
+        (("signer/settings.py", "le=timedelta(hours=24),", ""),),
+        ("tests/signer/test_settings.py",),
+    ),
+    (
+        "erasure: done only when the write-ahead log is empty",
+        (("signer/cli/logins.py", "    if not emptied:", "    if False:"),),
+        ("tests/signer/test_erasure.py",),
+    ),
 )

@@ -70,4 +70,60 @@ GUARDS: Final[tuple[Guard, ...]] = (
         (("policy/token.py", "key = (unverified_token, state.generation)", "key = (unverified_token, 0)"),),
         ("tests/policy/test_token.py",),
     ),
+    (
+        "fetched bundle: same anchors",
+        (("policy/bundle_source.py", "if not same_anchors(bundle, pinned):", "if False:"),),
+        ("tests/policy/test_bundle_source.py",),
+    ),
+    (
+        "fetched bundle: self-made issuers are anchors, too",
+        (("policy/bundle_source.py", "frozenset((*bundle.x509_roots, *self_made))", "frozenset(bundle.x509_roots)"),),
+        ("tests/policy/test_bundle_source.py",),
+    ),
+    (
+        "fetched bundle: never goes back",
+        (("policy/bundle_source.py", "if bundle.sequence < current.sequence:", "if False:"),),
+        ("tests/policy/test_bundle_source.py",),
+    ),
+    (
+        "fetched bundle: one sequence, one bundle",
+        (("policy/bundle_source.py", "if bundle.to_json() != current.to_json():", "if False:"),),
+        ("tests/policy/test_bundle_source.py",),
+    ),
+    (
+        "fetched bundle: of its domain",
+        (("policy/bundle_source.py", "if bundle.domain != pinned.domain:", "if False:"),),
+        ("tests/policy/test_bundle_source.py",),
+    ),
+    (
+        "fetched bundle: so large at most",
+        (("policy/bundle_source.py", "limit=MAX_BUNDLE", "limit=2**30"),),
+        ("tests/policy/test_bundle_source.py",),
+    ),
+    (
+        "fetched: no redirect is followed",
+        (("policy/fetching.py", "follow_redirects=False", "follow_redirects=True"),),
+        ("tests/policy/test_bundle_source.py",),
+    ),
+    (
+        "trust: no key of small order in a bundle",
+        (("certauth/trust_bundle.py", "is_small_order(raw(key)) for key", "False for key"),),
+        ("tests/certauth/test_bundles.py",),
+    ),
+    (
+        "trust: no log key of small order",
+        (("certauth/audit/checkpoint.py", "if is_small_order(material[1:]):", "if False:"),),
+        ("tests/certauth/test_bundles.py",),
+    ),
+    (
+        "trust: no attester of small order",
+        (
+            (
+                "policy/attesters.py",
+                "case Ed25519PublicKey() if is_small_order(raw(public)):",
+                "case Ed25519PublicKey() if False:",
+            ),
+        ),
+        ("tests/policy/test_trust.py",),
+    ),
 )

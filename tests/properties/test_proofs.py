@@ -50,7 +50,7 @@ from tests.certauth.identity.kit import (
     provider_key,
     signed,
 )
-from tests.costs import least_cost
+from tests.costs import least_cost, slowness
 from tests.simulator.hostile_provider import ProviderKey, jwks
 
 PEOPLE = issuer(
@@ -260,7 +260,7 @@ COSTLY: Mapping[str, Callable[[], str | tuple[str, KeySet, Issuer]]] = {
     "P-521": lambda: big("ES512", 11000),
     "Ed25519": lambda: big("EdDSA", 11000),
 }
-BOUND_SECONDS = 0.005  # CPU time; the costliest takes about half a millisecond on an idle machine
+BOUND_SECONDS = 0.005  # CPU time on the reference machine, where the costliest takes about half a millisecond
 
 
 @pytest.mark.parametrize("name", COSTLY)
@@ -277,5 +277,5 @@ def test_no_proof_costs_much(name: str) -> None:
         except ProofError as error:
             refused.append(error.code)
 
-    assert least_cost(verify) < BOUND_SECONDS
+    assert least_cost(verify) < BOUND_SECONDS * slowness()
     assert not (refused and isinstance(made, tuple))  # the signed ones are good

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,19 @@ def test_it_says_what_happens_and_happens_what_it_says(site: Site) -> None:
         data, text = said(site, token, expect=3)
     assert data["code"] == again["code"] == "replayed"
     assert "would be refused: replayed: this proof of identity was used before" in text
+
+
+def test_a_proof_that_is_over_by_the_time_of_the_log(tmp_path: Path) -> None:
+    """The log was written by a clock that was ahead. Its time does not go back, and it is the one that counts."""
+    with facility(tmp_path) as site:
+        site.enroll("alice")
+        assert said(site, token_of(site, "alice"))[0]["outcome"]["granted"]
+        site.clock.offset = timedelta(hours=2)
+        with site.serving():
+            site.clock.offset = timedelta()
+        data, text = said(site, token_of(site, "alice"), expect=3)
+    assert data["code"] == "proof-expired"
+    assert text.splitlines()[-1].startswith("hint: ")
 
 
 def test_what_would_come_with_the_request_can_be_named(site: Site, tmp_path: Path) -> None:

@@ -344,6 +344,29 @@ def test_what_was_said_under_the_name_they_asked_for_is_deleted_too(site: Site) 
     assert b"namesake-of-ada" in told
 
 
+def test_what_was_said_of_a_login_they_had_is_deleted_too(site: Site) -> None:
+    """Unlinked and refused since: it is found by what the log tells of the act. One that is somebody else's by now stays."""
+    configure(site, issuer='enrolment = "approve"')
+    site.enroll("grace")
+    for subject in ("former-of-grace", "now-of-bob"):
+        act(site, "user", "link", "grace", "--subject", subject)
+        act(site, "user", "unlink", "grace", "--subject", subject)
+    with site.serving():
+        for subject in ("former-of-grace", "now-of-bob"):
+            refused(ask(site, subject, name=f"Asked as {subject}"), "approval-pending")
+        act(site, "user", "approve", "--subject", "now-of-bob", "--as", "bob")
+    assert b"former-of-grace" in disclosed(site)
+    before = disclosed(site).count(b"now-of-bob")
+    act(site, "user", "disable", "grace")
+    act(site, "user", "delete-personal-data", "grace", "--yes")
+    assert b"former-of-grace" not in everything(site)
+    told = disclosed(site)
+    assert before > told.count(b"now-of-bob") > 1, "what was said of grace is gone, what was said of bob stays"
+    assert [one["subject"] for one in admin(site, "user", "applications", "--state", "approved")["applications"]] == [
+        "now-of-bob"
+    ]
+
+
 def disclosed(site: Site) -> bytes:
     """All that the log discloses."""
     with site.serving() as service, service.store.log() as reader:

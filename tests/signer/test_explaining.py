@@ -64,6 +64,7 @@ def explained(settings: Settings, token: str, *, kind: ProofKind | None = None, 
             rules={issuer.id: issuer.rules for issuer in settings.issuer},
             key_source=key_source,
             introspection=introspection,
+            own_clients={issuer.url: issuer.client_id for issuer in settings.issuer if issuer.public_client_id is not None},
         )
         try:
             return await explaining.explain(token, kind=kind, opaque_issuer=opaque, now=datetime.now(UTC))
@@ -193,6 +194,21 @@ def decide(settings: Settings, token: str) -> Any:
     return verify_id_token(read_proof(token), issuer=issuer, keys=keys, key=key, now=datetime.now(UTC))
 
 
+@pytest.mark.parametrize(
+    ("public", "audience", "told"),
+    [("programs", "us", True), ("programs", ["us"], True), ("programs", "others", False), (None, "others", False)],
+)
+def test_a_token_for_the_signers_own_client_is_called_that(
+    provider: HostileProvider, public: str | None, audience: object, told: bool
+) -> None:
+    """Where programs have a client of their own: refused from a program, and good in a login through the signer."""
+    settings = settings_for(provider, public_client_id=public)
+    report = explained(settings, KEY.sign(claims_for(provider, aud=audience)))
+    assert (names(report)[-1], report.checks[-1].code) == ("audience, subject, key!", "wrong-audience")
+    assert report.error is not None
+    assert ("--mediated" in str(report.error.hint)) is told
+
+
 def test_a_forged_signature(provider: HostileProvider) -> None:
     """Forged under a known key id: that is where it ends."""
     report = explained(settings_for(provider), FORGER.sign(claims_for(provider)))
@@ -267,7 +283,8 @@ def test_a_token_that_cannot_be_asked_about(provider: HostileProvider, tmp_path:
     assert names(explained(settings, "opaque", opaque=provider.issuer)) == ["issuer", "introspection!"]
     report = explained(settings_for(provider), "opaque", opaque=provider.issuer)
     assert (names(report), report.checks[-1].code) == (["issuer", "introspection!"], "unknown-issuer")
-    assert explained(settings, "opaque", opaque="https://elsewhere.example").error is not None
+    report = explained(settings, "opaque", opaque="https://elsewhere.example")
+    assert (names(report), report.checks[-1].code) == (["issuer!"], "unknown-issuer")
 
 
 # --- what it is not -------------------------------------------------------------------------------------------------

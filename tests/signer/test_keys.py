@@ -204,8 +204,10 @@ def test_a_key_that_is_lost_is_replaced(site: Site, *, changed_before: bool, dam
         path.unlink()
     else:
         path.write_bytes(b"?")
-    with pytest.raises(KeyMaterialError), site.serving():
+    with pytest.raises(KeyMaterialError) as caught, site.serving():
         pass
+    assert caught.value.code == ("key-unreadable" if damage == "missing" else "bad-key")
+    assert str(path) in str(caught.value) or (path.name == "token.pem" and "nor token.pem" in str(caught.value))
     assert states(site)[lost] == "active"
     said = CliRunner().invoke(group, ["key", "list", "--settings", str(site.settings_file)]).output
     assert "A key that signs cannot be loaded: " in said

@@ -315,6 +315,28 @@ def test_a_token_that_is_bound_to_no_key_links_nothing(site: Site) -> None:
         assert service.store.enrolment(issuer=site.provider.issuer, subject="victim") is None
 
 
+def test_a_session_that_began_with_an_unbound_token_links_nothing(site: Site) -> None:
+    """The attack: somebody's token leaks, the thief gets a certificate for it, renews it, and links a login of their own."""
+    site.settings_file.write_text(site.settings_file.read_text() + 'bindings = ["nonce", "none"]\nassurance = 1\n')
+    with site.serving() as running:
+        thief = Identity(key=keys.generate(Algorithm.P256))
+        leaked = site.body("alice", thief.key, nonce=...)
+        del leaked["proof"]["salt"]
+        with site.client() as client:
+            thief.chain = load_chain(client.post("/v1/certificates", json=leaked).json()["certificate_chain"].encode())
+        renewed = agent_kit.certified(thief, agent_kit.renew(site, thief))
+        again = agent_kit.certified(renewed, agent_kit.renew(site, renewed))
+        assert len({thief.fingerprint, renewed.fingerprint, again.fingerprint}) == 3
+        for one in (thief, renewed, again):
+            assert code_of(post(site, one, site.body("thief", one.key))) == "session-unbound"
+        assert running.store.enrolment(issuer=site.provider.issuer, subject="thief") is None
+        # Alice herself, with a proof for her key, renewed or not, links as before.
+        alice = site.log_in("alice")
+        assert post(site, alice, site.body("alice-2", alice.key)).status_code == 201
+        later = agent_kit.certified(alice, agent_kit.renew(site, alice))
+        assert post(site, later, site.body("alice-3", later.key)).status_code == 201
+
+
 def test_an_old_session_links_nothing(site: Site, service: Service) -> None:
     """Whoever stole a key hours after the login cannot make the visit permanent with a login of their own."""
     alice = site.log_in("alice")

@@ -25,11 +25,12 @@ from certauth.audit import receipt as receipts
 from certauth.audit.checkpoint import VerifierKey
 from certauth.audit.receipt import Receipt
 from certauth.certificates import load_chain
+from certauth.errors import Refused
 from certauth.tokens import Narrowing, attenuate, delegate, from_text, to_text
 from certauth.tokens.blocks import Block
 from certauth.tokens.conditions import Paths
 from signer import revoking
-from signer.oauth import ACCESS_TOKEN, EXCHANGE, JWT
+from signer.oauth import ACCESS_TOKEN, EXCHANGE, JWT, error_of
 from signer.service import Service
 from tests.certauth.tokens.kit import with_block
 from tests.signer.kit import Identity, Site, facility, run_cli
@@ -214,6 +215,12 @@ def test_an_openid_library_finds_the_keys(site: Site, alice: Identity) -> None:
         ({"grant_type": "client_credentials", "audience": "data", "subject_token": "x"}, "invalid_request", "form-malformed"),
         ({"grant_type": EXCHANGE, "audience": "data"}, "invalid_request", "form-malformed"),
         ({"grant_type": EXCHANGE, "audience": "data", "subject_token": "x"}, "invalid_request", "form-malformed"),
+        ({"grant_type": "client_credentials", "audience": "data", "actor_token": "x"}, "invalid_request", "form-malformed"),
+        (
+            {"grant_type": "client_credentials", "audience": "data", "resource": "https://x"},
+            "invalid_target",
+            "resource-unknown",
+        ),
         (
             {"grant_type": "client_credentials", "audience": "data", "requested_token_type": "urn:x"},
             "invalid_request",
@@ -231,6 +238,31 @@ def test_a_bad_request_is_told_so(site: Site, alice: Identity, form: dict[str, s
     status, answer = post(site, alice, "/token", **form)
     assert (status, answer["error"], answer["code"]) == (400, error, code)
     assert answer["error_description"]
+
+
+def test_what_an_exchange_would_have_to_ignore_is_refused(site: Site, alice: Identity) -> None:
+    """An actor that is not named in the token, a resource that it is not for: both would be believed to be in it."""
+    mine = token(site, alice)["access_token"]
+    for form, error, code in (
+        ({"actor_token": mine, "actor_token_type": ACCESS_TOKEN}, "invalid_request", "form-malformed"),
+        ({"actor_token_type": ACCESS_TOKEN}, "invalid_request", "form-malformed"),
+        ({"resource": "https://data.facility.test/"}, "invalid_target", "resource-unknown"),
+    ):
+        status, answer = exchanged(site, alice, mine, **form)
+        assert (status, answer["error"], answer["code"]) == (400, error, code)
+    assert exchanged(site, alice, mine, resource="data")[0] == 200
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    with site.client(alice) as client:
+        for name in ("resource", "actor_token"):
+            twice = client.post("/token", content=f"grant_type=client_credentials&{name}=data&{name}=data", headers=form)
+            assert "more than once" in twice.json()["error_description"]
+
+
+def test_errors_of_the_token_endpoint_are_those_of_the_specification() -> None:
+    """RFC 6749 §5.2 knows no ``access_denied``: a client library may not read what it does not know."""
+    refused = Refused("address-not-allowed", "not from there")
+    assert error_of(refused)["error"] == "unauthorized_client"
+    assert error_of(refused, exchange=True)["error"] == "invalid_request"
 
 
 def test_forms_are_read_strictly(site: Site, alice: Identity) -> None:
@@ -489,7 +521,7 @@ def test_a_space_in_a_path_is_not_another_scope(site: Site, service: Service, al
     assert (claims["scope"], answer["scope"]) == ("read:/data/run7", "read:/data/run7/")
     paths = [one["path"] for one in claims["authorization_details"]]
     assert sorted(paths) == ["/data/run7/", "/data/x write:/etc/"], "there it is one path, whatever is in it"
-    assert introspected(site, alice, sly)["scope"] == "read:/data/run7/"
+    assert introspected(site, alice, sly)["scope"] == "read:/data/run7"
     with site.client(alice) as client:
         right = {"operation": "read", "path": "/data/x write:/etc/"}
         minted = client.post("/v1/tokens", json={"audience": "data", "rights": [right]}).json()["token"]
@@ -527,9 +559,21 @@ def test_a_jwt_ends_with_the_token_it_was_made_from(site: Site, alice: Identity)
 def test_introspection_says_what_narrowings_left(site: Site, alice: Identity) -> None:
     """A service that goes by the answer must not be told more than the token allows; what no scope can say is inactive."""
     whole = token(site, alice)["access_token"]
-    told = introspected(site, alice, attenuate(whole, Narrowing(operations=("read",), paths=("/data/x",))))
-    assert told["scope"] == "read:/data/x"
+    told = introspected(site, alice, attenuate(whole, Narrowing(operations=("read",), paths=("/data/run7/",))))
+    assert told["scope"] == "read:/data/run7"
+    assert [one["path"] for one in told["authorization_details"]] == ["/data/run7/"]
     assert introspected(site, alice, attenuate(whole, Narrowing(max_uses=1))) == {"active": False}
+
+
+@pytest.mark.parametrize("kind", [ACCESS_TOKEN, JWT])
+def test_introspection_gives_no_scope_for_one_path(site: Site, alice: Identity, kind: str) -> None:
+    """A reader of SciTokens takes every scope for a subtree: ``/exact`` would become all below it, in either form."""
+    told = introspected(site, alice, token(site, alice, kind=kind, scope="read:/data/run7/ read:/exact")["access_token"])
+    assert told["scope"] == "read:/data/run7"
+    assert sorted(one["path"] for one in told["authorization_details"]) == ["/data/run7/", "/exact"]
+    for path in ("/exact", "/data/x"):
+        one = token(site, alice, scope="read:/exact read:/data/")["access_token"]
+        assert introspected(site, alice, attenuate(one, Narrowing(paths=(path,))))["scope"] == ""
 
 
 def test_an_exchange_adds_no_membership_and_no_certainty(site: Site, alice: Identity, bob: Identity) -> None:

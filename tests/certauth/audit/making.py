@@ -89,7 +89,17 @@ KEY_CHANGED = record.KeyChanged(
     use="token", changes=(("0a1b2c3d", "tainted"), ("1b2c3d4e", "active")), by="local", why="tape lost"
 )
 
-EVENTS: tuple[record.Event, ...] = (STARTED, KEY_ADDED, ENROLLED, CERTIFICATE, TOKEN, DENIED, REVOKED, KEY_CHANGED, ISSUER_ADDED)
+EVENTS: tuple[record.Event, ...] = (
+    STARTED,
+    KEY_ADDED,
+    ENROLLED,
+    CERTIFICATE,
+    TOKEN,
+    DENIED,
+    REVOKED,
+    KEY_CHANGED,
+    ISSUER_ADDED,
+)
 
 
 def entry(index: int, *, origin: str = ORIGIN) -> bytes:

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from certauth.encoding import b64url
 from certauth.identity import KeySet
-from certauth.small_order import is_small_order
 from certauth.keys import raw
+from certauth.small_order import is_small_order
 from tests.simulator.hostile_provider import ProviderKey, jwks
 
 P = 2**255 - 19
