@@ -177,4 +177,15 @@ GUARDS: Final[tuple[Guard, ...]] = (
         (("signer/agents.py", "ended >= MAX_ENDED", "False"),),
         ("tests/signer/test_ending.py",),
     ),
+    (
+        "refusals: the rule is recorded",
+        (("signer/issuing.py", "identity=identity, rule=admitted.rule,", "identity=identity,"),),
+        ("tests/signer/test_refusals.py",),
+    ),
+    (
+        "issuer add: recorded before it is written",
+        (("signer/issuer_table.py", "                before_write()\n", "                pass\n"),),
+        ("tests/signer/test_admin.py",),
+    ),
+    ("service certificate: why", (("signer/servers.py", "        why=why,\n", ""),), ("tests/signer/test_admin.py",)),
 )

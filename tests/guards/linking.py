@@ -63,4 +63,20 @@ GUARDS: Final[tuple[Guard, ...]] = (
         (("signer/linking.py", "request, link=peer.principal)", "request)"),),
         ("tests/signer/test_linking.py",),
     ),
+    (
+        "linking: not from a session that was bound to no key",
+        (("signer/linking.py", "return _UNBOUND if self._is_unbound(current) else None", "return None"),),
+        ("tests/signer/test_linking.py",),
+    ),
+    (
+        "linking: not from such a session renewed",
+        (
+            (
+                "signer/linking.py",
+                "                        found = self._store.certificate(before)\n",
+                "                        return False\n",
+            ),
+        ),
+        ("tests/signer/test_linking.py",),
+    ),
 )

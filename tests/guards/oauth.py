@@ -166,4 +166,45 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         ("tests/signer/test_oauth.py",),
     ),
+    (
+        "introspection: no scope wider than the right",
+        (
+            (
+                "signer/introspecting.py",
+                '"scope": " ".join(scopes_of(rights)),',
+                '"scope": " ".join(f"{right.operation}:{right.path}" for right in rights),',
+            ),
+        ),
+        ("tests/signer/test_oauth.py",),
+    ),
+    (
+        "introspection: tokens made here only",
+        (("signer/introspecting.py", "if not was_minted(token, self._store):", "if False:"),),
+        ("tests/signer/test_key_theft.py",),
+    ),
+    (
+        "exchange: tokens made here only",
+        (("signer/minting.py", " and not was_minted(found, self._store):", " and False:"),),
+        ("tests/signer/test_key_theft.py",),
+    ),
+    (
+        "tokens made here: the very token, not its number",
+        (("signer/genuine.py", 'entry["grant"].get("block") == token.block_ids[0]', "True"),),
+        ("tests/signer/test_key_theft.py",),
+    ),
+    (
+        "exchange: no actor is ignored",
+        (("signer/oauth.py", '    if "actor_token" in form or "actor_token_type" in form:', "    if False:"),),
+        ("tests/signer/test_oauth.py",),
+    ),
+    (
+        "exchange: no resource is ignored",
+        (("signer/oauth.py", '    if form.get("resource", form["audience"]) != form["audience"]:', "    if False:"),),
+        ("tests/signer/test_oauth.py",),
+    ),
+    (
+        "jwt: the signature is verified before it leaves",
+        (("certauth/tokens/jwt_form.py", "signed(key, signing_input)", "key.sign(signing_input)"),),
+        ("tests/certauth/tokens/test_jwt_form.py",),
+    ),
 )

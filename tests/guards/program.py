@@ -98,4 +98,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         ("tests/certauth/client/test_sources.py",),
     ),
+    (
+        "login: another provider is another login",
+        (("certauth/client/login.py", "stated[1] != wishes.issuer", "False"),),
+        ("tests/certauth/client/test_lock.py",),
+    ),
 )

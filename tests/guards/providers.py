@@ -105,4 +105,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         (("signer/sources.py", "    timeout: float = 5", "    timeout: float = 55"),),
         ("tests/signer/test_key_source_numbers.py",),
     ),
+    (
+        "key file: not one that the group may write",
+        (("signer/key_file.py", "(stat.S_IWGRP | stat.S_IWOTH)", "stat.S_IWOTH"),),
+        ("tests/signer/test_key_file.py",),
+    ),
 )
