@@ -20,7 +20,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from certauth import certificates
 from certauth.bundles import verify_peer
-from certauth.enrolment import Enrolment
+from certauth.enrolment import Enrolment, Login, Terms
 from certauth.identity import VerifiedIdentity
 from certauth.identity.kinds import ProofKind
 from certauth.issuance import CertificateGrant, Refusal, decide_certificate
@@ -73,17 +73,19 @@ def _issuing() -> tuple[Callable[[], object], Callable[[], object]]:
         proof_digest=bytes(32),
         replay_until=now,
     )
-    enrolment = Enrolment(principal=facility.principal(), issuer="https://idp.example", subject="sub-1")
+    enrolment = Enrolment(principal=facility.principal(), logins=(Login("https://idp.example", "sub-1"),))
     issuer, issuer_key = facility.issuer, facility.issuer_key
 
     def ours() -> object:
         grant = decide_certificate(
             identity=identity,
             enrolment=enrolment,
+            terms=Terms(),
             request=parse_csr(data),
             lifetime=None,
             issuer_not_after=issuer.not_valid_after_utc,
             max_lifetime=timedelta(hours=24),
+            address=None,
             now=NOW,
         )
         match grant:
